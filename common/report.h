@@ -1,0 +1,53 @@
+/*
+ * report: what a program says to the person who runs it. Errors go to
+ * standard error, the story of what happens goes to standard output, and
+ * bytes that came from a peer are quoted before they are shown.
+ */
+#ifndef COMMON_REPORT_H
+#define COMMON_REPORT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/*
+ * Sets the name that stands before each error, the part of argv0 after its
+ * last slash, and whether narrate() is silent. parse_options() calls it;
+ * argv0 must live as long as the program.
+ */
+void report_as(const char *argv0, bool quiet);
+
+/* Returns that name. */
+const char *program_name(void);
+
+/*
+ * Prints "PROGRAM: " and the formatted text as one line on standard error
+ * and ends the program with exit status 1. For errors of set-up and of
+ * clients; a server never calls it for what a peer did.
+ */
+_Noreturn void die(const char *format, ...)
+    __attribute__((format(printf, 1, 2)));
+
+/* Prints the same line as die(), and returns: for a peer's errors. */
+void warn(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/*
+ * Prints the formatted text as one line on standard output, unbuffered, so
+ * that a pipe or a log file has it at once. With -q it prints nothing. Dies
+ * if standard output cannot be written.
+ */
+void narrate(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* The result of quote(): text, as a value that its user need not free. */
+struct quoted {
+    char text[320];
+};
+
+/*
+ * Returns the bytes in single quotes, as far as the first 64 of them go,
+ * and, if there are more, "… (LEN bytes)" with their number. Printable
+ * UTF-8 (RFC 3629) shows as itself. Everything else becomes an escape such
+ * as \n or \x1b, so that no peer can write commands to a terminal (CWE-150).
+ */
+struct quoted quote(const void *bytes, size_t len);
+
+#endif
