@@ -1,0 +1,148 @@
+# Secure Socket Programming in C, step by step. "make" shows the doors.
+#
+# Variables that you may set: BUILD (the folder for all that is made), CC,
+# CFLAGS, CPPFLAGS, LDFLAGS. One BUILD folder holds one variant:
+#     make BUILD=build/clang CC=clang CFLAGS='-O1 -g' programs
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.SUFFIXES:
+
+ifneq ($(and $(filter deps,$(MAKECMDGOALS)),$(filter-out deps,$(MAKECMDGOALS))),)
+
+# "make deps GOAL...": what deps installs is probed when a Makefile is read, so
+# the goals are left to a make of their own that starts when deps has ended.
+goals := $(filter-out deps,$(MAKECMDGOALS))
+.PHONY: deps again $(goals)
+$(goals): again
+	@:
+again: deps
+	+@$(MAKE) --no-print-directory $(goals)
+deps:
+	@sh scripts/deps.sh install $(goals)
+
+else
+
+BUILD ?= build
+CFLAGS ?= -O2 -g
+export BUILD
+
+stage-1-programs := echo-once echo-client echo-server
+programs := $(addprefix $(BUILD)/,$(stage-1-programs))
+stages := 1
+mistakes := $(basename $(notdir $(wildcard tests/mistakes/*.patch)))
+
+##@ Start here
+
+.PHONY: help
+help: ## show this list
+	@awk -f scripts/help.awk $(firstword $(MAKEFILE_LIST))
+
+.PHONY: deps
+deps: ## install the compiler and the tools that the tests use
+	@sh scripts/deps.sh install
+
+.PHONY: stage-1
+stage-1: $(addprefix $(BUILD)/,$(stage-1-programs)) ## a blocking echo: build it, see it live, and what to do next
+	@sh scripts/deps.sh need bash
+	@scripts/stage-1.sh
+
+##@ Check
+
+.PHONY: test
+test: $(stages:%=test-%) test-docs ## run all tests
+
+.PHONY: test-1
+test-1: $(addprefix $(BUILD)/,$(stage-1-programs)) $(BUILD)/shim.so ## the tests of stage 1
+	@scripts/suite.sh tests/01-echo.bats
+
+.PHONY: test-docs
+test-docs: $(programs) ## compare the prose with the code, run its transcripts
+	@scripts/suite.sh tests/docs.bats
+
+.PHONY: check
+check: test check-parallel check-variants check-code mistakes ## everything that CI runs
+
+.PHONY: check-parallel
+check-parallel: $(programs) $(BUILD)/shim.so
+	@scripts/suite.sh --jobs 8 $(sort $(wildcard tests/0*.bats))
+
+.PHONY: check-variants
+check-variants:
+	@scripts/variants.sh
+
+.PHONY: check-code
+check-code:
+	@scripts/check-code.sh
+
+##@ Learn from mistakes
+
+.PHONY: mistake
+mistake: $(programs) ## NAME=...: see one classic mistake fail; without NAME: list them
+	@scripts/mistake.sh show $(NAME)
+
+.PHONY: mistakes
+mistakes: $(programs) ## plant each mistake in the code: its test must catch it
+	@scripts/mistake.sh prove $(mistakes)
+
+##@ Work on this repository
+
+.PHONY: programs
+programs: $(programs) ## build all programs
+
+.PHONY: docs
+docs: ## bring the excerpts in docs/ up to date with the code
+	@scripts/docs.py refresh
+
+.PHONY: format
+format: ## lay out the C code in the house style
+	@sh scripts/deps.sh need clang-format
+	clang-format -i $(wildcard common/*.[ch] 0*/*.[ch] tests/helpers/*.c)
+
+.PHONY: clean
+clean: ## remove all that was made
+	rm -rf $(BUILD)
+
+# --- How the programs are made ----------------------------------------------
+
+# Not every compiler knows every flag, and some work in company only (FORTIFY
+# needs -O): flags.sh tries them and keeps those that work. When the compiler
+# or a flag of yours changes, it tries anew, and all that was built is built
+# again.
+ifneq ($(filter-out help deps clean docs format,$(or $(MAKECMDGOALS),help)),)
+ifeq ($(shell command -v $(firstword $(CC))),)
+$(error $(firstword $(CC)) is missing: "make deps" installs a C compiler)
+endif
+wanted := $(strip $(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS))
+ifneq ($(shell head -n 1 $(BUILD)/flags.mk 2>/dev/null),probed_for := $(wanted))
+$(shell mkdir -p $(BUILD); sh scripts/flags.sh $(BUILD)/flags.mk $(wanted))
+endif
+include $(BUILD)/flags.mk
+endif
+
+compile = $(CC) -std=c11 -D_POSIX_C_SOURCE=200809L $(probed_cflags) $(CPPFLAGS) $(CFLAGS)
+link = $(CC) $(probed_cflags) $(CFLAGS) $(probed_ldflags) $(LDFLAGS)
+
+common := $(patsubst %.c,$(BUILD)/%.o,$(wildcard common/*.c))
+
+$(BUILD)/%.o: %.c $(BUILD)/flags.mk
+	@mkdir -p $(@D)
+	@echo "  compile $<"
+	@$(compile) -MMD -MP -c -o $@ $<
+
+$(BUILD)/common.a: $(common)
+	@$(AR) rcs $@ $^
+
+# echo-once takes nothing from common: from an archive, the linker takes only
+# what is asked for.
+$(stage-1-programs:%=$(BUILD)/%): $(BUILD)/%: $(BUILD)/01-echo/%.o $(BUILD)/common.a
+	@echo "  link    $@"
+	@$(link) -o $@ $^ $(LDLIBS)
+
+# The shim runs inside programs of every variant, and so takes no sanitizer.
+$(BUILD)/shim.so: tests/helpers/shim.c $(BUILD)/flags.mk
+	@$(CC) -std=c11 -O2 -fPIC -shared -o $@ $<
+
+-include $(wildcard $(BUILD)/*/*.d)
+
+endif

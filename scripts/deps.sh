@@ -1,0 +1,148 @@
+#!/bin/sh
+# deps.sh install [GOAL...]   installs what is missing to build, run and test,
+#                             and for GOALs of "make check" its analysers too
+# deps.sh need TOOL...        says in one line what to install, and fails, if
+#                             a tool is missing
+#
+# Plain sh: it runs on machines that have nothing but make. A row is a thing
+# and the package that has it, for each package manager; - means that it comes
+# with the system or that there is none.
+set -u
+
+table() {
+    cat <<'ROWS'
+thing        apt               dnf               apk               pacman         zypper            brew
+cc           gcc               gcc               gcc               gcc            gcc               gcc
+libc         libc6-dev         glibc-devel       musl-dev          glibc          glibc-devel       -
+make         make              make              make              make           make              make
+bash         bash              bash              bash              bash           bash              bash
+bats         bats              bats              bats              bats           bats              bats-core
+bats-support bats-support      bats-support      bats-support      bats-support   bats-support      bats-core/bats-core/bats-support
+bats-assert  bats-assert       bats-assert       bats-assert       bats-assert    bats-assert       bats-core/bats-core/bats-assert
+socat        socat             socat             socat             socat          socat             socat
+nc           netcat-openbsd    netcat            netcat-openbsd    openbsd-netcat netcat-openbsd    -
+python3      python3           python3           python3           python         python3           python
+strace       strace            strace            strace            strace         strace            -
+ss           iproute2          iproute           iproute2          iproute2       iproute2          -
+ps           procps            procps-ng         procps            procps-ng      procps            -
+cmp          diffutils         diffutils         diffutils         diffutils      diffutils         -
+patch        patch             patch             patch             patch          patch             -
+ctags        universal-ctags   ctags             universal-ctags   ctags          ctags             universal-ctags
+parallel     parallel          parallel          parallel          parallel       gnu_parallel      parallel
+ROWS
+}
+
+# What only "make check" uses.
+check_table() {
+    cat <<'ROWS'
+thing        apt               dnf               apk               pacman         zypper            brew
+clang        clang             clang             clang             clang          clang             -
+clang-tidy   clang-tidy        clang-tools-extra clang-extra-tools clang          clang-tools       llvm
+clang-format clang-format      clang-tools-extra clang-extra-tools clang          clang-tools       clang-format
+cppcheck     cppcheck          cppcheck          cppcheck          cppcheck       cppcheck          cppcheck
+shellcheck   shellcheck        ShellCheck        shellcheck        shellcheck     ShellCheck        shellcheck
+git          git               git               git               git            git               git
+ROWS
+}
+
+# present THING: is it on this machine, and the right one of its name?
+present() {
+    case $1 in
+    libc) echo '#include <stdio.h>' | cc -E - >/dev/null 2>&1 ;;
+    bats-*) for folder in $(echo "${BATS_LIB_PATH:-}" | tr : ' ') \
+        /usr/lib/bats /usr/share/bats /usr/lib /usr/local/lib \
+        /opt/homebrew/lib; do
+        [ -e "$folder/$1/load.bash" ] && return
+    done
+        false ;;
+    ctags) ctags --version 2>/dev/null | grep -q 'Universal Ctags' ;;
+    parallel) parallel --version 2>/dev/null | grep -q GNU ;;
+    ss) PATH=$PATH:/usr/sbin:/sbin command -v ss >/dev/null ;;
+    *) command -v "$1" >/dev/null ;;
+    esac
+}
+
+manager() {
+    for name in apt-get dnf apk pacman zypper brew; do
+        command -v $name >/dev/null && echo "${name%-get}" && return
+    done
+    echo "deps: none of apt, dnf, apk, pacman, zypper and brew is here;" \
+        "install with what your system has: $*" >&2
+    return 1
+}
+
+# column THING...: the packages of things that are missing, for $packager
+packages() {
+    for thing; do
+        { table; check_table; } | awk -v thing="$thing" -v column="$packager" '
+            $1 == "thing" { for (i = 2; i <= NF; i++) if ($i == column) c = i }
+            $1 == thing && $c != "-" { print $c; exit }'
+    done | sort -u | tr '\n' ' '
+}
+
+run_as_root() {
+    if [ "$(id -u)" -eq 0 ] || [ "$packager" = brew ]; then
+        "$@" </dev/null
+    elif command -v sudo >/dev/null; then
+        sudo "$@" </dev/null
+    elif command -v doas >/dev/null; then
+        doas "$@" </dev/null
+    else
+        echo "deps: neither root nor sudo here; as root, run: $*" >&2
+        return 1
+    fi
+}
+
+install() {
+    case $packager in
+    apt) run_as_root apt-get update -q &&
+        run_as_root env DEBIAN_FRONTEND=noninteractive \
+            apt-get install -q -y --no-install-recommends "$@" ;;
+    dnf) run_as_root dnf install -y "$@" ;;
+    apk) run_as_root apk add "$@" ;;
+    pacman) run_as_root pacman -S --needed --noconfirm "$@" ;;
+    zypper) run_as_root zypper --non-interactive install "$@" ;;
+    brew) brew install "$@" ;;
+    esac
+}
+
+case ${1:-} in
+install)
+    shift
+    things=$(table | awk '$1 != "thing" { print $1 }')
+    case " $* " in
+    *" check"* | *" mistakes "*)
+        things="$things $(check_table | awk '$1 != "thing" { print $1 }')" ;;
+    esac
+    missing=
+    for thing in $things; do
+        present "$thing" || missing="$missing $thing"
+    done
+    [ -n "$missing" ] || exit 0
+    # shellcheck disable=SC2086 # a list of words
+    packager=$(manager $missing) || exit 1
+    # shellcheck disable=SC2086
+    wanted=$(packages $missing)
+    if [ -n "$wanted" ]; then
+        echo "deps: missing here:$missing; installing: $wanted"
+        # shellcheck disable=SC2086
+        install $wanted || exit 1
+    fi
+    for thing in $missing; do
+        present "$thing" ||
+            echo "deps: still without $thing; what needs it will say so" >&2
+    done
+    ;;
+need)
+    shift
+    for thing; do
+        present "$thing" && continue
+        echo "$thing is missing: \"make deps\" installs it" >&2
+        exit 1
+    done
+    ;;
+*)
+    echo "usage: deps.sh install [GOAL...] | need TOOL..." >&2
+    exit 2
+    ;;
+esac
