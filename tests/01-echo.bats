@@ -1,0 +1,874 @@
+# Stage 1: echo-once, echo-client, echo-server, tested from outside.
+
+# Each test is a subshell, and the helpers set variables for it.
+# shellcheck disable=SC2030,SC2031,SC2154,SC2034,SC2016
+
+load helpers/common
+
+setup() { common_setup; }
+teardown() { common_teardown; }
+
+# --- The command line --------------------------------------------------------
+
+@test "-h and --help print the usage on standard output" {
+    for program in echo-server echo-client; do
+        for option in -h --help; do
+            run --separate-stderr "$build/$program" $option
+            assert_success
+            assert_output --partial "Usage: $program [OPTIONS] [HOST [PORT"
+            assert_equal "$stderr" ""
+        done
+    done
+}
+
+@test "bad usage is one line that says what is wrong, the usage, and status 2" {
+    bad() { # PART-OF-THE-MESSAGE PROGRAM ARGUMENT...
+        run --separate-stderr timeout 5 "$build/$2" "${@:3}"
+        assert_equal "$status: $*" "2: $*"
+        assert_output ""
+        assert_equal "${stderr_lines[0]%%:*}" "$2"
+        [[ ${stderr_lines[0]} == *"$1"* ]] || fail "$*: ${stderr_lines[0]}"
+        assert_equal "${stderr_lines[1]%% \[*}" "Usage: $2"
+    }
+    for program in echo-server echo-client; do
+        for port in -1 65536 80x '' ' 80' 1e3 0x50 +80 8.0 99999999999999999999 18446744073709551696; do
+            bad 'number from' $program -- 127.0.0.1 "$port"
+        done
+        for time in 0 0.0009 86400.001 1e3 '' . ' 1' -1 +1 1s 1.2.3 inf nan 0x10 99999999999999999999; do
+            bad 'time-out' $program -t "$time"
+        done
+        bad "'-x'" $program -x
+        bad "'--nonsense'" $program --nonsense
+        bad "'-q'" $program --quiet=yes
+        bad 'needs a value' $program -t
+    done
+    bad "'0'" echo-client 127.0.0.1 0
+    bad 'one too many' echo-server 127.0.0.1 0 x
+    bad 'one too many' echo-client 127.0.0.1 1 x y
+    bad 'one too many' echo-client 127.0.0.1 1 -- x
+    bad '\x1b[2J' echo-server 127.0.0.1 $'\e[2J'
+}
+
+@test "values at both ends of what is allowed are accepted" {
+    for time in 0.001 86400 86400.000 .5 5. 007; do
+        start_server echo-server -t $time -- 127.0.0.1 0
+        stop_server
+    done
+    start_server echo-server 127.0.0.1 00000
+    run client -t 86400 127.0.0.1 "00$port"
+    assert_success
+}
+
+@test "a host that does not resolve is an error in words" {
+    for program in echo-server echo-client; do
+        for name in no.such.host.invalid '' 127.0.0.1.2.3 '[127.0.0.1]' '[::1'; do
+            run --separate-stderr timeout 20 "$build/$program" "$name" 4321
+            assert_failure 1
+            assert_output ""
+            [[ $stderr == "$program: resolve $name: "?* ]] || fail "$stderr"
+        done
+    done
+}
+
+@test "without arguments the server serves 127.0.0.1 port 65432, and the client goes there" {
+    own_network
+    start_server echo-server
+    run head -n 1 "$tmp/out"
+    assert_output 'Listening on 127.0.0.1:65432'
+    run client
+    assert_success
+    assert_output "Received 'Hello, world'"
+}
+
+@test "a second server on a busy port says so and ends with status 1" {
+    start_server echo-server 127.0.0.1 0
+    run timeout 5 "$build/echo-server" 127.0.0.1 "$port"
+    assert_failure 1
+    assert_output "echo-server: listen on 127.0.0.1:$port: Address already in use"
+    serves
+}
+
+@test "an address that is not this machine's cannot be served" {
+    run timeout 5 "$build/echo-server" 203.0.113.1 0
+    assert_failure 1
+    assert_output "echo-server: listen on 203.0.113.1:0: Cannot assign requested address"
+}
+
+@test "a privileged port is refused to a common user" {
+    own_network
+    [[ $(id -u) -eq 0 ]] || skip "only root can become another user here"
+    chmod 755 "$tmp"
+    cp "$build/echo-server" "$tmp/"
+    run timeout 5 "${net[@]}" setpriv --reuid 65534 --clear-groups --no-new-privs \
+        --bounding-set=-all --inh-caps=-all cat /proc/sys/net/ipv4/ip_unprivileged_port_start
+    ((output > 80)) || skip "every user may use port 80 here"
+    run timeout 5 "${net[@]}" setpriv --reuid 65534 --clear-groups "$tmp/echo-server" 127.0.0.1 80
+    assert_failure 1
+    assert_output "echo-server: listen on 127.0.0.1:80: Permission denied"
+}
+
+# --- One conversation --------------------------------------------------------
+
+@test "the server narrates, and -q leaves only where it listens" {
+    start_server echo-server 127.0.0.1 0
+    serves
+    said 'Closing connection to'
+    stop_server
+    run sed 's/:[0-9]*$/:PORT/' "$tmp/out"
+    assert_output "$(printf '%s 127.0.0.1:PORT\n' 'Listening on' 'Connected by' 'Closing connection to')"
+    assert_equal "$(cat "$tmp/err")" ""
+
+    start_server echo-server -q 127.0.0.1 0
+    serves
+    stop_server
+    assert_equal "$(cat "$tmp/out")" "Listening on 127.0.0.1:$port"
+}
+
+@test "our client and our server: the message comes back" {
+    start_server echo-server 127.0.0.1 0
+    run --separate-stderr client 127.0.0.1 "$port"
+    assert_success
+    assert_output "Received 'Hello, world'"
+    assert_equal "$stderr" ""
+    run client 127.0.0.1 "$port" "it's a \\ and a 🐶"
+    assert_output "Received 'it\\'s a \\\\ and a 🐶'"
+    run client -q 127.0.0.1 "$port"
+    assert_success
+    assert_output ""
+}
+
+@test "a message of no bytes, and a long one, come back" {
+    start_server echo-server 127.0.0.1 0
+    run client 127.0.0.1 "$port" ""
+    assert_success
+    assert_output "Received ''"
+    run client 127.0.0.1 "$port" "$(printf '%0100000d' 0)"
+    assert_success
+    assert_output "Received '$(printf '%064d' 0)'… (100000 bytes)"
+}
+
+@test "a file of any size around the buffers' comes back through -" {
+    start_server echo-server 127.0.0.1 0
+    for size in 0 1 4095 4096 4097 8192 65535 65536 65537 1048576; do
+        random_file "$tmp/in" $size
+        client 127.0.0.1 "$port" - <"$tmp/in" >"$tmp/back"
+        cmp "$tmp/in" "$tmp/back"
+    done
+}
+
+@test "bytes are not strings: all 256 values, and zeros, come back" {
+    start_server echo-server 127.0.0.1 0
+    python3 -c 'import sys
+sys.stdout.buffer.write(bytes(range(256)) + bytes(5000) + b"end")' >"$tmp/in"
+    client 127.0.0.1 "$port" - <"$tmp/in" >"$tmp/back"
+    cmp "$tmp/in" "$tmp/back"
+    timeout 10 socat -t 10 - "TCP:127.0.0.1:$port" <"$tmp/in" >"$tmp/back"
+    cmp "$tmp/in" "$tmp/back"
+}
+
+@test "socat, nc, bash and python3 get their bytes back" {
+    start_server echo-server 127.0.0.1 0
+    assert_equal "$(printf hello | timeout 10 socat -t 10 - "TCP:127.0.0.1:$port")" hello
+    assert_equal "$(printf hello | timeout 10 nc -N 127.0.0.1 "$port")" hello
+    run timeout 10 bash -c "exec 4<>/dev/tcp/127.0.0.1/$port
+        printf 'hello\n' >&4 && read -r line <&4 && echo \"\$line\""
+    assert_output hello
+    peer connect 127.0.0.1 "$port" send 'Hello, world' expect 'Hello, world' close
+}
+
+@test "our client works with the echo servers of others" {
+    start_peer once listen 127.0.0.1 0 echo close
+    run client 127.0.0.1 "$peer_port"
+    assert_success
+    assert_output "Received 'Hello, world'"
+
+    timeout 20 socat -d -d TCP-LISTEN:0,bind=127.0.0.1 EXEC:cat 2>"$tmp/socat" 3>&- &
+    started+=("$!")
+    wait_for grep -q 'listening on' "$tmp/socat"
+    run client 127.0.0.1 "$(sed -n 's/.*listening on.*://p' "$tmp/socat")"
+    assert_success
+    assert_output "Received 'Hello, world'"
+}
+
+@test "IPv6 works, and its addresses are written in brackets" {
+    own_network
+    "${net[@]}" cat /proc/net/if_inet6 | grep -q . || skip "no IPv6 here"
+    start_server echo-server ::1 0
+    assert_equal "$(head -n 1 "$tmp/out")" "Listening on [::1]:$port"
+    serves
+    said 'Connected by [::1]:'
+    run client '[::1]' "$port"
+    assert_success
+    stop_server
+    run client ::1 "$port"
+    assert_failure 1
+    assert_output "echo-client: connect to [::1]:$port: Connection refused"
+}
+
+@test ":: serves both families, and IPv4 peers look like IPv4" {
+    own_network
+    "${net[@]}" cat /proc/net/if_inet6 | grep -q . || skip "no IPv6 here"
+    start_server echo-server :: 0
+    run client ::1 "$port"
+    assert_success
+    said 'Connected by [::1]:'
+    run client 127.0.0.1 "$port"
+    assert_success
+    said 'Connected by 127.0.0.1:'
+}
+
+@test "a client that half-closes after 1 MB gets all of it, then the end" {
+    start_server echo-server 127.0.0.1 0
+    random_file "$tmp/in" 1000000
+    timeout 20 socat -t 20 - "TCP:127.0.0.1:$port" <"$tmp/in" >"$tmp/back"
+    cmp "$tmp/in" "$tmp/back"
+}
+
+@test "100 MB come back whole, in constant memory on both sides" {
+    start_server echo-server 127.0.0.1 0
+    random_file "$tmp/in" 100000000
+    run python3 - "$tmp" "$build/echo-client" "$port" <<'PYTHON'
+import resource, subprocess, sys
+tmp, client, port = sys.argv[1:]
+with open(f"{tmp}/in", "rb") as source, open(f"{tmp}/back", "wb") as back:
+    subprocess.run([client, "127.0.0.1", port, "-"], stdin=source,
+                   stdout=back, timeout=50, check=True)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+PYTHON
+    assert_success
+    ((output < 50000)) || fail "the client used $output kB"
+    cmp "$tmp/in" "$tmp/back"
+    local peak
+    peak=$(awk '/^VmHWM/ { print $2 }' "/proc/$server/status")
+    ((peak < 50000)) || fail "the server used $peak kB"
+}
+
+@test "the client sends at most 4,096 bytes before it wants them back" {
+    start_peer counter listen 127.0.0.1 0 end
+    head -c 100000 /dev/zero >"$tmp/in"
+    run client -t 0.5 127.0.0.1 "$peer_port" - <"$tmp/in"
+    assert_failure 1
+    assert_output "echo-client: receive from 127.0.0.1:$peer_port: Connection timed out, got 0 of 4096 bytes"
+    wait_for grep -q '^4096 bytes before the end' "$tmp/counter"
+}
+
+# --- What the kernel may do --------------------------------------------------
+
+@test "a kernel that gives and takes a few bytes at a time changes nothing" {
+    random_file "$tmp/in" 20000
+    for limits in "SHIM_RECEIVE=1" "SHIM_SEND=1" "SHIM_RECEIVE=7 SHIM_SEND=3"; do
+        read -ra limits <<<"LD_PRELOAD=$build/shim.so $limits"
+        server_env=("${limits[@]}")
+        start_server echo-server 127.0.0.1 0
+        timeout 20 socat -t 20 - "TCP:127.0.0.1:$port" <"$tmp/in" >"$tmp/back"
+        cmp "$tmp/in" "$tmp/back"
+        stop_server
+        server_env=()
+        start_server echo-server 127.0.0.1 0
+        timeout 20 env "${limits[@]}" "$build/echo-client" 127.0.0.1 "$port" - <"$tmp/in" >"$tmp/back" 3>&-
+        cmp "$tmp/in" "$tmp/back"
+        stop_server
+    done
+}
+
+@test "calls that a signal interrupts are made again" {
+    random_file "$tmp/in" 100000
+    server_env=("LD_PRELOAD=$build/shim.so" SHIM_EINTR=3)
+    start_server echo-server 127.0.0.1 0
+    timeout 20 env "LD_PRELOAD=$build/shim.so" SHIM_EINTR=2 "$build/echo-client" \
+        127.0.0.1 "$port" - <"$tmp/in" >"$tmp/back" 3>&-
+    cmp "$tmp/in" "$tmp/back"
+    run timeout 20 env "LD_PRELOAD=$build/shim.so" SHIM_EINTR=2 "$build/echo-client" 127.0.0.1 "$port"
+    assert_success
+    assert_output "Received 'Hello, world'"
+    serves
+    assert_equal "$(cat "$tmp/err")" ""
+}
+
+@test "a server stopped and continued in mid-stream loses nothing" {
+    start_server echo-server 127.0.0.1 0
+    random_file "$tmp/in" 3000000
+    client 127.0.0.1 "$port" - <"$tmp/in" >"$tmp/back" &
+    local transfer=$!
+    for share in 100000 1000000 2000000; do
+        wait_for at_least $share "$tmp/back"
+        kill -STOP "$server"
+        wait_for stopped "$server"
+        kill -CONT "$server"
+    done
+    wait $transfer
+    cmp "$tmp/in" "$tmp/back"
+
+    timeout 20 socat -t 20 - "TCP:127.0.0.1:$port" <"$tmp/in" >"$tmp/back" 3>&- &
+    transfer=$!
+    wait_for at_least 100000 "$tmp/back"
+    kill -STOP "$server"
+    wait_for stopped "$server"
+    kill -CONT "$server"
+    wait $transfer
+    cmp "$tmp/in" "$tmp/back"
+    assert_equal "$(cat "$tmp/err")" ""
+}
+
+@test "stop and continue interrupt a wait with a time-out, and it goes on waiting" {
+    start_server echo-server -t 30 127.0.0.1 0
+    start_peer slow connect 127.0.0.1 "$port" send one expect one say ready hold
+    wait_for grep -q ready "$tmp/slow"
+    for _ in 1 2 3; do
+        kill -STOP "$server"
+        wait_for stopped "$server"
+        kill -CONT "$server"
+    done
+    start_peer silent listen 127.0.0.1 0 receive 12 hold
+    client -t 30 127.0.0.1 "$peer_port" >"$tmp/client" 2>&1 &
+    local waiting=$!
+    wait_for connected_to "$peer_port"
+    local process
+    process=$(pgrep -P "$waiting" | head -n 1)
+    kill -STOP "$process"
+    wait_for stopped "$process"
+    kill -CONT "$process"
+    wait_for waits "$process"
+    assert_equal "$(cat "$tmp/client" "$tmp/err")" ""
+    kill -KILL "$process"
+    wait $waiting || true
+}
+
+@test "a connect that a signal interrupts goes on, and is not begun again" {
+    full_listener
+    client -t 30 127.0.0.1 "$full_port" >"$tmp/client" 2>&1 &
+    local waiting=$!
+    wait_for half_open_to "$full_port"
+    local process
+    process=$(pgrep -P "$waiting" | head -n 1)
+    kill -STOP "$process"
+    wait_for stopped "$process"
+    kill -CONT "$process"
+    wait_for waits "$process"
+    assert_equal "$(cat "$tmp/client")" ""
+    touch "$tmp/go"
+    wait $waiting
+    assert_equal "$(cat "$tmp/client")" "Received 'Hello, world'"
+}
+
+@test "100 kB come back whole through the smallest socket buffers" {
+    own_network
+    "${net[@]}" sh -c 'echo 4096 4096 4096 >/proc/sys/net/ipv4/tcp_rmem &&
+        echo 4096 4096 4096 >/proc/sys/net/ipv4/tcp_wmem' ||
+        skip "this user may not set the buffers of a network namespace"
+    start_server echo-server -t 5 127.0.0.1 0
+    random_file "$tmp/in" 100000
+    client -t 5 127.0.0.1 "$port" - <"$tmp/in" >"$tmp/back"
+    cmp "$tmp/in" "$tmp/back"
+    # Not socat's usual 8,192: that is the very step that two ends can block on.
+    timeout 20 "${net[@]}" socat -b 1000 -t 20 - "TCP:127.0.0.1:$port" <"$tmp/in" >"$tmp/back"
+    cmp "$tmp/in" "$tmp/back"
+    assert_equal "$(cat "$tmp/err")" ""
+}
+
+@test "each error of accept that passes is survived" {
+    needs_strace
+    for error in ECONNABORTED EPROTO ENETDOWN ENOPROTOOPT EHOSTUNREACH EPERM EMFILE ENFILE ENOBUFS ENOMEM EINTR EAGAIN; do
+        start_server echo-server 127.0.0.1 0
+        strace -qq -o /dev/null -e trace=accept,accept4 -e inject=accept,accept4:error=$error:when=1..2 -p "$server" 3>&- &
+        local tracer=$!
+        wait_for traced "$server"
+        serves
+        serves
+        stop_server
+        wait $tracer || true
+    done
+}
+
+@test "without descriptors the server says so once, does not spin, and recovers" {
+    start_server echo-server 127.0.0.1 0
+    prlimit --pid "$server" --nofile=4:20
+    # The accept() under way has its descriptor already; the next has none.
+    serves
+    start_peer waiting connect 127.0.0.1 "$port" send x expect x say served hold
+    complained 'echo-server: accept: Too many open files'
+    local before
+    before=$(ticks "$server")
+    sleep 1
+    (($(ticks "$server") - before <= 5)) || fail "the server is busy waiting"
+    assert_equal "$(grep -c . "$tmp/err")" 1
+    prlimit --pid "$server" --nofile=20:20
+    wait_for grep -q served "$tmp/waiting"
+}
+
+@test "no descriptor is inherited by programs that it might start" {
+    start_server echo-server 127.0.0.1 0
+    start_peer held connect 127.0.0.1 "$port" send x expect x say served hold
+    wait_for grep -q served "$tmp/held"
+    local fd sockets=0
+    for fd in "/proc/$server/fd"/*; do
+        [[ $(readlink "$fd") == socket:* ]] || continue
+        fd=${fd##*/}
+        local flags
+        flags=$(awk '/^flags/ { print $2 }' "/proc/$server/fdinfo/$fd")
+        (((8#$flags & 8#2000000) != 0)) || fail "descriptor $fd is not close-on-exec"
+        sockets=$((sockets + 1))
+    done
+    assert_equal "$sockets" 2
+}
+
+@test "a full disk on standard output is an error" {
+    run timeout 5 bash -c '"$1"/echo-server 127.0.0.1 0 >/dev/full' - "$build"
+    assert_failure 1
+    assert_output "echo-server: standard output: No space left on device"
+    start_server echo-server 127.0.0.1 0
+    run bash -c '"$1"/echo-client 127.0.0.1 "$2" >/dev/full' - "$build" "$port"
+    assert_failure 1
+    assert_output "echo-client: standard output: No space left on device"
+    run bash -c 'echo data | "$1"/echo-client 127.0.0.1 "$2" - >/dev/full' - "$build" "$port"
+    assert_failure 1
+    assert_output "echo-client: standard output: No space left on device"
+    serves
+}
+
+@test "a reader of standard output that goes away is an error, not a signal" {
+    start_server echo-server 127.0.0.1 0
+    run bash -c 'head -c 1000000 /dev/zero | "$1"/echo-client 127.0.0.1 "$2" - | head -c 10 >/dev/null
+        echo "status ${PIPESTATUS[1]}"' - "$build" "$port"
+    assert_line "echo-client: standard output: Broken pipe"
+    assert_line "status 1"
+}
+
+@test "closed standard streams do no harm" {
+    start_server echo-server 127.0.0.1 0
+    run bash -c '"$1"/echo-client 127.0.0.1 "$2" >&- 2>&- <&-' - "$build" "$port"
+    assert_success
+    run bash -c '"$1"/echo-client 127.0.0.1 "$2" - <&-' - "$build" "$port"
+    assert_success
+    assert_output ""
+    own_network
+    for program in echo-server echo-once; do
+        "${net[@]}" "$build/$program" <&- >&- 2>&- 3>&- &
+        local process=$!
+        started+=("$process")
+        wait_for listens 65432
+        host=127.0.0.1 port=65432 serves
+        kill "$process" 2>/dev/null || true
+        wait_for gone "$process"
+    done
+}
+
+@test "standard input that cannot be read is an error" {
+    start_server echo-server 127.0.0.1 0
+    run client 127.0.0.1 "$port" - <"$tmp"
+    assert_failure 1
+    assert_output "echo-client: standard input: Is a directory"
+}
+
+@test "every system call of the programs fails once: no crash, no hang, no wrong bytes" {
+    needs_strace
+    run timeout 120 python3 tests/helpers/torture.py "$build"
+    assert_success
+    [[ $output =~ ([0-9]+)\ calls ]]
+    ((BASH_REMATCH[1] > 100)) || fail "too few calls were tried: $output"
+}
+
+# --- What a peer may do ------------------------------------------------------
+
+@test "200 clients reset, vanish, say nothing, never read or half-close: the next is served" {
+    start_server echo-server -t 0.05 127.0.0.1 0
+    local before
+    before=$(descriptors "$server")
+    run timeout 50 python3 tests/helpers/rude.py 127.0.0.1 "$port" 200
+    assert_success
+    serves
+    said "$(tail -n 1 "$tmp/out")"
+    wait_for test "$(descriptors "$server")" -eq "$before"
+    stop_server
+}
+
+@test "a client that resets in mid-echo costs one line on standard error" {
+    start_server echo-server 127.0.0.1 0
+    start_peer rude connect 127.0.0.1 "$port" send x expect x reset
+    said 'Closing connection to'
+    run sed 's/:[0-9]*: /:PORT: /' "$tmp/err"
+    assert_output "echo-server: connection from 127.0.0.1:PORT: Connection reset by peer"
+    serves
+}
+
+@test "a client that resets in the middle of a large answer does not kill by SIGPIPE" {
+    start_server echo-server 127.0.0.1 0
+    for _ in 1 2 3; do
+        kill -STOP "$server"
+        wait_for stopped "$server"
+        peer connect 127.0.0.1 "$port" random 60000 reset
+        kill -CONT "$server"
+        serves
+    done
+    needs_strace
+    strace -qq -o /dev/null -e trace=sendto -e inject=sendto:error=EPIPE:signal=PIPE:when=1 -p "$server" 3>&- &
+    local tracer=$!
+    wait_for traced "$server"
+    peer connect 127.0.0.1 "$port" send x end || true
+    serves
+    stop_server
+    wait $tracer || true
+}
+
+@test "a client that has gone before it was accepted is not missed" {
+    start_server echo-server 127.0.0.1 0
+    kill -STOP "$server"
+    wait_for stopped "$server"
+    peer connect 127.0.0.1 "$port" reset
+    peer connect 127.0.0.1 "$port" send lost close
+    kill -CONT "$server"
+    serves
+}
+
+@test "a client that says nothing is closed after -t, with a line that names it" {
+    start_server echo-server -t 0.2 127.0.0.1 0
+    run peer connect 127.0.0.1 "$port" end
+    assert_success
+    assert_output "0 bytes before the end"
+    run sed 's/:[0-9]*: /:PORT: /' "$tmp/err"
+    assert_output "echo-server: connection from 127.0.0.1:PORT: Connection timed out"
+    serves
+}
+
+@test "a client that never reads is closed after -t" {
+    start_server echo-server -t 0.2 127.0.0.1 0
+    start_peer deaf connect 127.0.0.1 "$port" random 20000000
+    complained 'Connection timed out'
+    serves
+}
+
+@test "with -q a peer's fault is still reported" {
+    start_server echo-server -q -t 0.1 127.0.0.1 0
+    run peer connect 127.0.0.1 "$port" end
+    complained 'Connection timed out'
+}
+
+@test "500 clients that arrive at once are all served" {
+    start_server echo-server 127.0.0.1 0
+    run timeout 50 python3 - "$port" <<'PYTHON'
+import socket, sys
+clients = [socket.socket() for _ in range(500)]
+for client in clients:
+    client.setblocking(False)
+    client.connect_ex(("127.0.0.1", int(sys.argv[1])))
+for number, client in enumerate(clients):
+    client.settimeout(20)
+    client.sendall(b"%d." % number)
+    assert client.recv(10) == b"%d." % number
+    client.close()
+PYTHON
+    assert_success
+}
+
+@test "1,000 connections leave no descriptor and no memory behind" {
+    start_server echo-server -q 127.0.0.1 0
+    serves
+    local before memory
+    before=$(descriptors "$server")
+    memory=$(awk '/^VmRSS/ { print $2 }' "/proc/$server/status")
+    python3 - "$port" <<'PYTHON'
+import socket, sys
+for _ in range(1000):
+    with socket.create_connection(("127.0.0.1", int(sys.argv[1]))) as client:
+        client.sendall(b"x")
+        assert client.recv(1) == b"x"
+PYTHON
+    serves
+    wait_for test "$(descriptors "$server")" -eq "$before"
+    memory=$(($(awk '/^VmRSS/ { print $2 }' "/proc/$server/status") - memory))
+    ((memory < 1000)) || fail "grew by $memory kB"
+}
+
+# --- Stopping and starting ---------------------------------------------------
+
+@test "SIGINT and SIGTERM stop the server with status 0: idle, in mid-echo, and twice" {
+    for signal in INT TERM; do
+        start_server echo-server 127.0.0.1 0
+        stop_server $signal
+        start_server echo-server 127.0.0.1 0
+        start_peer held connect 127.0.0.1 "$port" send x expect x say served hold
+        wait_for grep -q served "$tmp/held"
+        stop_server $signal
+        start_server echo-server 127.0.0.1 0
+        start_peer deaf connect 127.0.0.1 "$port" say started random 20000000
+        said 'Connected by'
+        kill -$signal "$server"
+        kill -$signal "$server" 2>/dev/null || true
+        ended "$server" 0
+    done
+}
+
+@test "a signal at any moment of a start, a service and a stop is honoured" {
+    run timeout 50 python3 - "$build/echo-server" <<'PYTHON'
+import random, signal, socket, subprocess, sys, time
+chance = random.Random(1)
+for turn in range(100):
+    server = subprocess.Popen([sys.argv[1], "127.0.0.1", "0"],
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    port = int(server.stdout.readline().rsplit(b":")[-1])
+    client = socket.create_connection(("127.0.0.1", port))
+    client.setblocking(False)
+    try:
+        client.send(bytes(chance.choice([1, 100000])))
+    except OSError:
+        pass
+    time.sleep(chance.random() / 200)
+    server.send_signal(chance.choice([signal.SIGINT, signal.SIGTERM]))
+    assert server.wait(5) == 0, server.returncode
+    assert server.stderr.read() == b""
+    client.close()
+PYTHON
+    assert_success
+}
+
+@test "a restart on the same port works while old connections are in TIME_WAIT" {
+    own_network
+    for program in echo-server echo-once; do
+        if [[ $program == echo-server ]]; then
+            start_server echo-server -t 0.1 127.0.0.1 65432
+            # The server's time-out makes it the side that closes first.
+            peer connect 127.0.0.1 65432 end
+            stop_server
+        else
+            start_server echo-once
+            start_peer held connect 127.0.0.1 65432 send x expect x say ready hold
+            wait_for grep -q ready "$tmp/held"
+            kill "$server"
+            wait_for gone "$server"
+            kill "$peer"
+        fi
+        wait_for in_time_wait 65432
+        start_server $program
+        serves
+        kill "$server" || true
+        wait_for gone "$server"
+    done
+}
+
+# --- The client and bad servers ----------------------------------------------
+
+@test "a server that closes early: how much came, and status 1" {
+    start_peer bad listen 127.0.0.1 0 receive 12 send Hel close
+    run client 127.0.0.1 "$peer_port"
+    assert_failure 1
+    assert_output "echo-client: receive from 127.0.0.1:$peer_port: connection closed early, got 3 of 12 bytes"
+}
+
+@test "a server that resets: how much came, and status 1" {
+    start_peer bad listen 127.0.0.1 0 receive 4096 random 4096 receive 1 reset
+    head -c 8192 /dev/zero >"$tmp/in"
+    local status=0
+    client 127.0.0.1 "$peer_port" - <"$tmp/in" >"$tmp/back" 2>"$tmp/client" || status=$?
+    assert_equal "$status" 1
+    run cat "$tmp/client"
+    assert_output --regexp "^echo-client: (receive from|send to) 127.0.0.1:$peer_port: (Connection reset by peer|Broken pipe), got 4096 of [0-9]+ bytes\$"
+    assert_equal "$(wc -c <"$tmp/back")" 4096
+}
+
+@test "a server that dies in the middle of a transfer: how much came, and status 1" {
+    start_server echo-server -q 127.0.0.1 0
+    client 127.0.0.1 "$port" - </dev/zero >"$tmp/back" 2>"$tmp/client" &
+    local transfer=$!
+    wait_for at_least 1000000 "$tmp/back"
+    kill -KILL "$server"
+    local status=0
+    wait $transfer || status=$?
+    assert_equal "$status" 1
+    run cat "$tmp/client"
+    assert_output --regexp "^echo-client: (receive from|send to) 127.0.0.1:$port: .*, got [0-9]+ of [0-9]+ bytes\$"
+    # What came back was written, but for the step that did not come whole.
+    local got=${output##*got }
+    assert_equal "$(wc -c <"$tmp/back")" "$((${got%% *} / 4096 * 4096))"
+}
+
+@test "a reset instead of the end is an error" {
+    start_peer bad listen 127.0.0.1 0 receive 12 send 'Hello, world' reset
+    run client 127.0.0.1 "$peer_port"
+    assert_failure 1
+    assert_line --partial 'Connection reset by peer, got 12 of 12 bytes'
+}
+
+@test "a server that sends other bytes, or more bytes, does not pass" {
+    start_peer liar listen 127.0.0.1 0 receive 12 send 'Hello, wOrld' end close
+    run client 127.0.0.1 "$peer_port"
+    assert_failure 1
+    assert_line "Received 'Hello, wOrld'"
+    assert_line "echo-client: receive from 127.0.0.1:$peer_port: byte 9 is not the one that was sent"
+
+    start_peer talker listen 127.0.0.1 0 receive 12 send 'Hello, world!' end close
+    run client 127.0.0.1 "$peer_port"
+    assert_failure 1
+    assert_line --partial 'more than was sent'
+
+    start_peer late listen 127.0.0.1 0 receive 4096 random 4096 receive 904 random 904 end close
+    random_file "$tmp/in" 5000
+    run bash -c '"$1"/echo-client 127.0.0.1 "$2" - <"$3" 2>&1 >/dev/null' - "$build" "$peer_port" "$tmp/in"
+    assert_failure 1
+    assert_output --partial 'byte 4097 is not the one that was sent'
+}
+
+@test "a server that sends one byte at a time is understood" {
+    start_peer dribbler listen 127.0.0.1 0 dribble 5000 end close
+    random_file "$tmp/in" 5000
+    client 127.0.0.1 "$peer_port" - <"$tmp/in" >"$tmp/back"
+    cmp "$tmp/in" "$tmp/back"
+}
+
+@test "a server that says nothing is given up after -t" {
+    start_peer silent listen 127.0.0.1 0 receive 12 hold
+    run client -t 0.3 127.0.0.1 "$peer_port"
+    assert_failure 1
+    assert_output "echo-client: receive from 127.0.0.1:$peer_port: Connection timed out, got 0 of 12 bytes"
+}
+
+@test "a server that never reads is given up after -t" {
+    start_peer deaf listen 127.0.0.1 0 hold
+    own_buffers=$(head -c 4000000 /dev/zero | tr '\0' x | head -c 120000)
+    run client -t 0.3 127.0.0.1 "$peer_port" "$own_buffers"
+    assert_failure 1
+    assert_output --partial 'Connection timed out'
+}
+
+@test "a refused connection is an error at once" {
+    own_network
+    run client 127.0.0.1 4321
+    assert_failure 1
+    assert_output "echo-client: connect to 127.0.0.1:4321: Connection refused"
+}
+
+@test "a connection that nobody answers is given up after -t" {
+    full_listener
+    run client -t 0.3 127.0.0.1 "$full_port"
+    assert_failure 1
+    assert_output "echo-client: connect to 127.0.0.1:$full_port: Connection timed out"
+}
+
+@test "each address of a name is tried, and the last error is told" {
+    start_server echo-server 127.0.0.1 0
+    run timeout 20 env "LD_PRELOAD=$build/shim.so" "$build/echo-client" two.example "$port"
+    assert_success
+    assert_output "Received 'Hello, world'"
+    stop_server
+    run timeout 20 env "LD_PRELOAD=$build/shim.so" "$build/echo-client" two.example "$port"
+    assert_failure 1
+    assert_output "echo-client: connect to 127.0.0.1:$port: Connection refused"
+}
+
+@test "a server on a name serves its first address that works" {
+    start_server echo-server 127.0.0.2 0
+    server_env=("LD_PRELOAD=$build/shim.so")
+    start_server echo-server two.example "$port"
+    assert_equal "$(head -n 1 "$tmp/out")" "Listening on 127.0.0.1:$port"
+    serves
+}
+
+@test "what a peer sends reaches the terminal as printable text only" {
+    start_peer hostile listen 127.0.0.1 0 receive 12 \
+        send '\x1b[2J\x07\x00\x9b\xc2\x9b\r\n\x7f' end close
+    run client 127.0.0.1 "$peer_port"
+    assert_line "Received '\\x1b[2J\\a\\x00\\x9b\\xc2\\x9b\\r\\n\\x7f'"
+    start_peer hostile listen 127.0.0.1 0 receive 20 \
+        send '\xf0\x9f\x90\xb6\xc0\xaf\xed\xa0\x80\xe2\x80\xae\xf5\x80\x80\x80\xe2\x82xy' end close
+    run client 127.0.0.1 "$peer_port" 12345678901234567890
+    assert_line "Received '🐶\\xc0\\xaf\\xed\\xa0\\x80\\xe2\\x80\\xae\\xf5\\x80\\x80\\x80\\xe2\\x82xy'"
+}
+
+@test "at most 64 bytes of a message are shown, and no character in halves" {
+    start_server echo-server 127.0.0.1 0
+    local x63
+    x63=$(printf '%063d' 0)
+    run client 127.0.0.1 "$port" "${x63}a"
+    assert_output "Received '${x63}a'"
+    run client 127.0.0.1 "$port" "${x63}ab"
+    assert_output "Received '${x63}a'… (65 bytes)"
+    run client 127.0.0.1 "$port" "${x63}🐶"
+    assert_output "Received '${x63}'… (67 bytes)"
+}
+
+# --- echo-once ---------------------------------------------------------------
+
+@test "echo-once serves one client on port 65432 and ends" {
+    own_network
+    start_server echo-once
+    assert_equal "$(cat "$tmp/out")" "Listening on 127.0.0.1:65432"
+    random_file "$tmp/in" 1000000
+    timeout 20 "${net[@]}" socat -t 20 - TCP:127.0.0.1:65432 <"$tmp/in" >"$tmp/back"
+    cmp "$tmp/in" "$tmp/back"
+    ended "$server" 0
+    run sed 's/:[0-9]*$/:PORT/' "$tmp/out"
+    assert_output "$(printf '%s 127.0.0.1:PORT\n' 'Listening on' 'Connected by' 'Closing connection to')"
+    run timeout 5 "${net[@]}" bash -c '"$1"/echo-once >/dev/full' - "$build"
+    assert_failure 1
+    assert_output "echo-once: standard output: No space left on device"
+}
+
+@test "echo-once sends every byte, and tells errors in one line" {
+    own_network
+    random_file "$tmp/in" 50000
+    server_env=("LD_PRELOAD=$build/shim.so" SHIM_RECEIVE=7 SHIM_SEND=3)
+    start_server echo-once
+    timeout 20 "${net[@]}" socat -t 20 - TCP:127.0.0.1:65432 <"$tmp/in" >"$tmp/back"
+    cmp "$tmp/in" "$tmp/back"
+    ended "$server" 0
+    server_env=()
+    start_server echo-once
+    run timeout 5 "${net[@]}" "$build/echo-once"
+    assert_failure 1
+    assert_output "echo-once: bind to 127.0.0.1:65432: Address already in use"
+    kill -STOP "$server"
+    wait_for stopped "$server"
+    peer connect 127.0.0.1 65432 random 60000 reset
+    kill -CONT "$server"
+    ended "$server" 1
+    run cat "$tmp/err"
+    assert_output --regexp '^echo-once: (recv|send): (Connection reset by peer|Broken pipe)$'
+}
+
+# --- What these tests wait for -----------------------------------------------
+
+at_least() { (($(wc -c <"$2") >= $1)); }
+stopped() { [[ $(ps -o stat= -p "$1") == T* ]]; }
+waits() { [[ $(ps -o stat= -p "$1") == S* ]]; }
+traced() { ! grep -q '^TracerPid:.0$' "/proc/$1/status"; }
+connected_to() { ss -tn state established "dport = :$1" | grep -q ":$1"; }
+half_open_to() { ss -tn state syn-sent "dport = :$1" | grep -q ":$1"; }
+listens() { "${net[@]}" ss -tln | grep -q ":$1 "; }
+in_time_wait() { "${net[@]}" ss -tan state time-wait | grep -q ":$1 "; }
+reads_all() { ! ss -tn "dport = :$1" | awk 'NR > 1 && $2 > 0' | grep -q .; }
+
+# full_listener: a listener whose backlog is full, so that the kernel drops
+# further SYNs, until the file $tmp/go exists; then it echoes to all in turn.
+full_listener() {
+    python3 - "$tmp" 3>&- >"$tmp/full" <<'PYTHON' &
+import os, socket, sys, time
+listener = socket.socket()
+listener.bind(("127.0.0.1", 0))
+listener.listen(0)
+fillers = []
+while True:
+    filler = socket.socket()
+    filler.settimeout(0.2)
+    fillers.append(filler)
+    try:
+        filler.connect(listener.getsockname())
+    except TimeoutError:
+        break
+filler.close()
+print(listener.getsockname()[1], flush=True)
+for _ in range(2000):
+    if os.path.exists(f"{sys.argv[1]}/go"):
+        break
+    time.sleep(0.01)
+for filler in fillers:
+    filler.close()
+listener.settimeout(15)
+while True:
+    peer = listener.accept()[0]
+    while data := peer.recv(100):
+        peer.sendall(data)
+    peer.close()
+PYTHON
+    started+=("$!")
+    wait_for test -s "$tmp/full"
+    full_port=$(cat "$tmp/full")
+}

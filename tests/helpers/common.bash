@@ -1,0 +1,165 @@
+# What every suite uses: servers that are always stopped, clients that never
+# hang, peers that are not ours. Loaded by: load helpers/common
+#
+# BUILD says which programs are tested (default: build).
+# shellcheck disable=SC2034 # variables for the tests
+
+bats_require_minimum_version 1.5.0
+bats_load_library bats-support
+bats_load_library bats-assert
+
+cd "$BATS_TEST_DIRNAME/.." || exit
+build=$(realpath "${BUILD:-build}")
+tmp=$BATS_TEST_TMPDIR
+
+# A command prefix, set by own_network; the helpers put it before programs.
+net=()
+
+# start_server PROGRAM [ARGUMENT...]
+#   Starts a program of ours in the background and waits for its first line.
+#   Sets server (its process), host and port. Output: $tmp/out, errors:
+#   $tmp/err. Variables named in the array server_env ("LD_PRELOAD=...") are
+#   set for it alone.
+start_server() {
+    : >"$tmp/out"
+    : >"$tmp/err"
+    "${net[@]}" env "${server_env[@]}" "$build/$1" "${@:2}" \
+        >"$tmp/out" 2>"$tmp/err" </dev/null 3>&- &
+    server=$!
+    started+=("$server")
+    wait_for grep -q '^Listening on ' "$tmp/out"
+    local at
+    at=$(sed -n '1s/^Listening on //p' "$tmp/out")
+    port=${at##*:}
+    host=${at%:*}
+    host=${host#[}
+    host=${host%]}
+}
+
+# stop_server [SIGNAL]: it must end at once, with exit status 0
+stop_server() {
+    kill -"${1:-TERM}" "$server"
+    ended "$server" 0
+}
+
+# ended PROCESS STATUS: waits at most 10 s for its end and checks its status
+ended() {
+    local status=0
+    wait_for gone "$1"
+    wait "$1" || status=$?
+    assert_equal "exit status $status" "exit status $2"
+}
+
+gone() {
+    local state
+    read -r _ _ state _ 2>/dev/null <"/proc/$1/stat" || return 0
+    [[ $state == Z ]]
+}
+
+# wait_for COMMAND...: until it succeeds; fails after 10 s
+wait_for() {
+    local deadline=$((SECONDS + 10))
+    until "$@" >/dev/null 2>&1; do
+        if ((SECONDS >= deadline)); then
+            fail "waited 10 s in vain for: $* (server said: $(cat "$tmp"/out "$tmp"/err 2>/dev/null))"
+        fi
+        sleep 0.01
+    done
+}
+
+# said TEXT, complained TEXT: wait for a line of the server
+said() { wait_for grep -qF -- "$1" "$tmp/out"; }
+complained() { wait_for grep -qF -- "$1" "$tmp/err"; }
+
+# serves: the server answers a new client correctly, asked by socat
+serves() {
+    local answer
+    answer=$(printf 'still there?' |
+        timeout 10 "${net[@]}" socat -t 10 - "TCP:$(bracketed "$host"):$port")
+    assert_equal "$answer" 'still there?'
+}
+
+bracketed() {
+    case $1 in
+    *:*) echo "[$1]" ;;
+    *) echo "$1" ;;
+    esac
+}
+
+# start_peer NAME listen|connect ...: peer.py in the background, holding while
+# the test runs; output in $tmp/NAME. A listener's port is put into peer_port.
+start_peer() {
+    local name=$1
+    shift
+    : >"$tmp/$name"
+    "${net[@]}" python3 tests/helpers/peer.py "$@" \
+        >"$tmp/$name" 2>&1 3>&- < <(exec sleep 60 3>&-) &
+    peer=$!
+    started+=("$peer")
+    if [[ $1 == listen ]]; then
+        wait_for grep -q '^[0-9]' "$tmp/$name"
+        peer_port=$(head -n 1 "$tmp/$name")
+    fi
+}
+
+peer() {
+    timeout 20 "${net[@]}" python3 tests/helpers/peer.py "$@" 3>&-
+}
+
+# client ARGUMENT...: echo-client, ended by force after 20 s (status 137)
+client() {
+    timeout -s KILL 20 "${net[@]}" "$build/echo-client" "$@" 3>&-
+}
+
+# own_network: from here on the test has a loopback of its own, on which every
+# port is free, and whose settings it may change
+own_network() {
+    local new=(unshare --net) into=(nsenter)
+    if [[ $(id -u) -ne 0 ]]; then
+        new=(unshare --user --map-root-user --net)
+        into=(nsenter --user --preserve-credentials)
+    fi
+    if ! "${new[@]}" true 2>/dev/null; then
+        skip "this user may not make a network namespace"
+    fi
+    "${new[@]}" sh -c 'ip link set lo up && echo up && exec sleep 120' \
+        >"$tmp/network" 3>&- &
+    started+=("$!")
+    local holder=$!
+    wait_for grep -q up "$tmp/network"
+    net=("${into[@]}" "--target=$holder" --net)
+}
+
+# needs_strace: skips where tracing is forbidden
+needs_strace() {
+    if ! strace -o /dev/null true 2>/dev/null; then
+        skip "strace may not trace here"
+    fi
+}
+
+# descriptors PROCESS: how many are open
+descriptors() { find "/proc/$1/fd" -mindepth 1 | wc -l; }
+
+# ticks PROCESS: processor time used so far, in clock ticks
+ticks() { awk '{ print $14 + $15 }' "/proc/$1/stat"; }
+
+random_file() { # NAME BYTES: always the same bytes
+    python3 -c 'import random, sys
+sys.stdout.buffer.write(random.Random(1).randbytes(int(sys.argv[1])))' \
+        "$2" >"$1"
+}
+
+common_setup() {
+    started=()
+    server_env=()
+}
+
+common_teardown() {
+    local process
+    for process in "${started[@]}"; do
+        kill -CONT "$process" 2>/dev/null
+        kill -KILL "$process" 2>/dev/null
+        wait "$process" 2>/dev/null
+    done
+    return 0
+}
