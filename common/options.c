@@ -69,8 +69,10 @@ static long parse_seconds(const char *text)
             return -1;
     }
     for (size_t i = 0; i < fraction; i++) {
-        unit /= 10;
+        unit /= 10; /* 0 from the fourth digit on: too small to count … */
         ms += (text[whole + 1 + i] - '0') * unit;
+        if (ms == longest && text[whole + 1 + i] != '0')
+            return -1; /* … but not to be above the limit */
     }
     return ms >= 1 && ms <= longest ? ms : -1;
 }
@@ -124,11 +126,11 @@ static void read_options(struct options *options, int argc, char **argv)
                             "must be a number of seconds, 0.001 to 86400");
             break;
         case 'q':
-            report_as(argv[0], true);
+            be_quiet();
             break;
         case 'h':
             print_usage(stdout, options);
-            if (fflush(stdout) == EOF)
+            if (fflush(stdout) == EOF || ferror(stdout))
                 die("standard output: %s", strerror(errno));
             exit(EXIT_SUCCESS);
         case ':':
@@ -146,7 +148,7 @@ void parse_options(struct options *options, int argc, char **argv)
     options->host = "127.0.0.1";
     options->port = "65432";
     options->timeout_ms = 60000;
-    report_as(argv[0], false);
+    report_as(argv[0]);
     open_standard_descriptors();
     read_options(options, argc, argv);
     argc -= optind;

@@ -3,22 +3,27 @@
 
 #include <errno.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-/* Set once by report_as(), before anything is said, and read from then on. */
+/* Set at the start, before anything is said, and only read from then on. */
 static const char *program = "program";
 static bool quiet = false;
 
-void report_as(const char *argv0, bool be_quiet)
+void report_as(const char *argv0)
 {
     const char *slash = strrchr(argv0, '/');
 
     program = slash != NULL ? slash + 1 : argv0;
-    quiet = be_quiet;
+}
+
+void be_quiet(void)
+{
+    quiet = true;
 }
 
 const char *program_name(void)
@@ -29,8 +34,9 @@ const char *program_name(void)
 /*
  * Writes prefix and the formatted text as one line to fd, by one write() as a
  * rule, so that the lines of programs that share a terminal do not mix.
- * Returns false and errno if it cannot. No stdio: after a failed write it
- * forgets what it held, and EINTR is such a failure.
+ * Control characters in it become "?", whoever put them there. Returns false
+ * and errno if it cannot. No stdio: after a failed write it forgets what it
+ * held, and EINTR is such a failure.
  */
 static bool write_line(int fd, const char *prefix, const char *format,
                        va_list arguments) __attribute__((format(printf, 3, 0)));
@@ -44,6 +50,9 @@ static bool write_line(int fd, const char *prefix, const char *format,
     size_t len = (size_t)vsnprintf(line + used, room, format, arguments);
 
     used += len < room ? len : room - 1;
+    for (size_t i = 0; i < used; i++)
+        if ((unsigned char)line[i] < 0x20 || line[i] == 0x7f)
+            line[i] = '?';
     line[used++] = '\n';
     for (size_t done = 0; done < used;) {
         ssize_t n = write(fd, line + done, used - done);
@@ -129,11 +138,12 @@ static size_t decode_utf8(const unsigned char *bytes, size_t len,
     return length;
 }
 
-/* Controls (C0, DEL, C1) command a terminal. Line separators and the marks
- * that are invisible or turn the direction of writing fool its reader. */
+/* Controls (C0, DEL, C1) command a terminal. Separators of lines, and marks
+ * that hide text or turn its direction, fool its reader. */
 static bool printable(uint32_t point)
 {
     return point >= 0x20 && !(point >= 0x7f && point <= 0x9f) &&
+           point != 0xad && point != 0x61c && point != 0x180e &&
            !(point >= 0x200b && point <= 0x200f) &&
            !(point >= 0x2028 && point <= 0x202e) &&
            !(point >= 0x2060 && point <= 0x206f) && point != 0xfeff &&
@@ -153,7 +163,7 @@ static size_t escape(unsigned char byte, char *out)
             out[1] = pair[1];
             return 2;
         }
-    return (size_t)sprintf(out, "\\x%02x", byte);
+    return (size_t)snprintf(out, 5, "\\x%02x", byte);
 }
 
 struct quoted quote(const void *data, size_t len)
@@ -185,6 +195,7 @@ struct quoted quote(const void *data, size_t len)
     *out++ = '\'';
     *out = '\0';
     if (len > SHOWN)
-        sprintf(out, "… (%zu bytes)", len);
+        snprintf(out, sizeof result.text - (size_t)(out - result.text),
+                 "… (%zu bytes)", len);
     return result;
 }

@@ -6,18 +6,20 @@
 #ifndef COMMON_REPORT_H
 #define COMMON_REPORT_H
 
-#include <stdbool.h>
 #include <stddef.h>
 
 /*
- * Sets the name that stands before each error, the part of argv0 after its
- * last slash, and whether narrate() is silent. parse_options() calls it;
- * argv0 must live as long as the program.
+ * Sets the name that stands before each error: the part of argv0 after its
+ * last slash. argv0 must live as long as the program. parse_options() calls
+ * this, and be_quiet() for -q.
  */
-void report_as(const char *argv0, bool quiet);
+void report_as(const char *argv0);
 
 /* Returns that name. */
 const char *program_name(void);
+
+/* Silences narrate() from here on. */
+void be_quiet(void);
 
 /*
  * Prints "PROGRAM: " and the formatted text as one line on standard error
