@@ -32,20 +32,22 @@ struct conversation {
     struct address_name server;
     unsigned long long sent;     /* bytes that the kernel took from us */
     unsigned long long received; /* bytes that came back */
-    unsigned long long same;     /* of these, up to the first wrong one */
+    unsigned long long wrong;    /* the first wrong one, from 1; 0: none */
 };
 
+/* How a time-out shows: connect() fails with EINPROGRESS, recv() and send()
+ * with EAGAIN, whose own texts would mislead. */
 static const char *reason(void)
 {
     return strerror(errno == EAGAIN || errno == EINPROGRESS ? ETIMEDOUT
                                                             : errno);
 }
 
-static _Noreturn void fail(const struct conversation *with, const char *what,
+static _Noreturn void fail(const struct conversation *talk, const char *what,
                            const char *why)
 {
-    die("%s %s: %s, got %llu of %llu bytes", what, with->server.text, why,
-        with->received, with->sent);
+    die("%s %s: %s, got %llu of %llu bytes", what, talk->server.text, why,
+        talk->received, talk->sent);
 }
 
 /* After a signal, connect() goes on in the kernel, and calling it again would
@@ -70,7 +72,8 @@ static int finish_connect(int fd, long ms)
 }
 
 /* Returns a socket connected to one address, or -1 and errno. No call on it
- * waits longer than ms without progress. */
+ * waits longer than ms without progress. (Linux takes SO_SNDTIMEO for
+ * connect(), too; other systems give up in their own time.) */
 static int connect_to(const struct addrinfo *address, long ms)
 {
     const struct timeval limit = {ms / 1000, ms % 1000 * 1000};
@@ -96,109 +99,100 @@ static int connect_to(const struct addrinfo *address, long ms)
 static struct conversation connect_any(const struct options *options)
 {
     const struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
-    struct conversation with = {.fd = -1};
+    struct conversation talk = {.fd = -1};
     struct addrinfo *list;
     int error = getaddrinfo(options->host, options->port, &hints, &list);
 
     if (error != 0)
         die("resolve %s: %s", options->host, gai_strerror(error));
-    for (struct addrinfo *at = list; at != NULL && with.fd < 0;
+    for (struct addrinfo *at = list; at != NULL && talk.fd < 0;
          at = at->ai_next) {
-        with.server = name_address(at->ai_addr, at->ai_addrlen);
-        with.fd = connect_to(at, options->timeout_ms);
+        talk.server = name_address(at->ai_addr, at->ai_addrlen);
+        talk.fd = connect_to(at, options->timeout_ms);
     }
-    if (with.fd < 0)
-        die("connect to %s: %s", with.server.text, reason());
+    if (talk.fd < 0)
+        die("connect to %s: %s", talk.server.text, reason());
     freeaddrinfo(list);
-    return with;
+    return talk;
 }
 
 /* Sends all len bytes, however few the kernel takes at a time. */
-static void send_all(struct conversation *with, const char *bytes, size_t len)
+static void send_all(struct conversation *talk, const char *bytes, size_t len)
 {
     while (len > 0) {
-        ssize_t n = send(with->fd, bytes, len, 0);
+        ssize_t n = send(talk->fd, bytes, len, 0);
 
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
-            fail(with, "send to", reason());
+            fail(talk, "send to", reason());
         bytes += n;
         len -= (size_t)n;
-        with->sent += (unsigned long long)n;
+        talk->sent += (unsigned long long)n;
     }
 }
 
 /* Returns up to size bytes that came back, or 0 at the end of the stream. */
-static size_t receive(struct conversation *with, char *bytes, size_t size)
+static size_t receive(struct conversation *talk, char *bytes, size_t size)
 {
     ssize_t n;
 
     do
-        n = recv(with->fd, bytes, size, 0);
+        n = recv(talk->fd, bytes, size, 0);
     while (n < 0 && errno == EINTR);
     if (n < 0)
-        fail(with, "receive from", reason());
-    with->received += (unsigned long long)n;
+        fail(talk, "receive from", reason());
+    talk->received += (unsigned long long)n;
     return (size_t)n;
-}
-
-/* Returns how many of len bytes agree before the first that do not. */
-static size_t common_prefix(const char *a, const char *b, size_t len)
-{
-    size_t same = 0;
-
-    while (same < len && a[same] == b[same])
-        same++;
-    return same;
 }
 
 /* Sends len bytes and receives as many into echo, in as many pieces as the
  * kernel makes of them: one send() is not one recv(). */
-static void exchange(struct conversation *with, const char *bytes, char *echo,
+static void exchange(struct conversation *talk, const char *bytes, char *echo,
                      size_t len)
 {
-    bool same_so_far = with->same == with->received;
     size_t received = 0;
 
-    send_all(with, bytes, len);
+    send_all(talk, bytes, len);
     while (received < len) {
-        size_t n = receive(with, echo + received, len - received);
+        size_t n = receive(talk, echo + received, len - received);
 
         if (n == 0)
-            fail(with, "receive from", "connection closed early");
+            fail(talk, "receive from", "connection closed early");
         received += n;
     }
-    if (same_so_far)
-        with->same += common_prefix(bytes, echo, len);
+    for (size_t i = 0; i < len && talk->wrong == 0; i++)
+        if (echo[i] != bytes[i])
+            talk->wrong = talk->received - len + i + 1;
 }
 
 /* Says that we have finished (the server's recv() returns 0), expects the
  * same of the server, and judges what came back. */
-static void finish(struct conversation *with)
+static void finish(struct conversation *talk)
 {
     char extra;
 
-    if (shutdown(with->fd, SHUT_WR) < 0)
-        fail(with, "shutdown of", strerror(errno));
-    if (receive(with, &extra, 1) > 0)
-        fail(with, "receive from", "more than was sent");
-    if (with->same < with->sent)
+    /* ENOTCONN: a reset came first, and receive() will say so. */
+    if (shutdown(talk->fd, SHUT_WR) < 0 && errno != ENOTCONN)
+        fail(talk, "shutdown of", strerror(errno));
+    if (receive(talk, &extra, 1) > 0)
+        fail(talk, "receive from", "more than was sent");
+    if (talk->wrong != 0)
         die("receive from %s: byte %llu is not the one that was sent",
-            with->server.text, with->same + 1);
-    close(with->fd);
+            talk->server.text, talk->wrong);
+    close(talk->fd);
 }
 
-static void send_message(struct conversation *with, const char *message)
+static void send_message(struct conversation *talk, const char *message)
 {
     size_t len = strlen(message); /* an argument is a string; bytes are not */
-    char *echo = malloc(len + 1);
+    char *echo = malloc(len + 1); /* malloc(0) may return NULL */
 
     if (echo == NULL)
         die("message: %s", strerror(errno));
     for (size_t at = 0, step; at < len; at += step) {
         step = len - at < STEP ? len - at : STEP;
-        exchange(with, message + at, echo + at, step);
+        exchange(talk, message + at, echo + at, step);
     }
     narrate("Received %s", quote(echo, len).text);
     free(echo);
@@ -221,7 +215,7 @@ static void print_all(const char *bytes, size_t len)
 
 /* Copies standard input to the server, and what comes back to standard
  * output, a step at a time: any size in constant memory. */
-static void copy_input(struct conversation *with)
+static void copy_input(struct conversation *talk)
 {
     char bytes[STEP], echo[STEP];
 
@@ -234,7 +228,7 @@ static void copy_input(struct conversation *with)
             continue;
         if (len < 0)
             die("standard input: %s", strerror(errno));
-        exchange(with, bytes, echo, (size_t)len);
+        exchange(talk, bytes, echo, (size_t)len);
         print_all(echo, (size_t)len);
     }
 }
@@ -250,16 +244,16 @@ int main(int argc, char **argv)
     };
     const char *message = "Hello, world";
 
-    parse_options(&options, argc, argv);
     signal(SIGPIPE, SIG_IGN); /* a send() to a peer that is gone: EPIPE */
+    parse_options(&options, argc, argv);
     if (options.rest[0] != NULL)
         message = options.rest[0];
 
-    struct conversation with = connect_any(&options);
+    struct conversation talk = connect_any(&options);
     if (strcmp(message, "-") == 0)
-        copy_input(&with);
+        copy_input(&talk);
     else
-        send_message(&with, message);
-    finish(&with);
+        send_message(&talk, message);
+    finish(&talk);
     return EXIT_SUCCESS;
 }

@@ -3,9 +3,10 @@
  * 127.0.0.1 port 65432, sends back whatever the client sends, and ends when
  * the client has finished. Read main() from its first line to its last.
  *
- * It does not promise to serve a second client, IPv6, other ports, or a
- * time-out: a client that stays silent keeps it for ever. What it does, it
- * checks: every call that can fail, and every byte that must arrive.
+ * It takes no arguments. It does not promise to serve a second client, IPv6 or
+ * other ports, to end by itself when a client stays silent, or to tidy up when
+ * a signal ends it. What it does, it checks: that each call did what it is
+ * there for, and that each byte is sent.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -30,8 +31,8 @@ static void say(const char *what, const struct sockaddr_in *address)
     char host[INET_ADDRSTRLEN];
 
     inet_ntop(AF_INET, &address->sin_addr, host, sizeof host);
-    printf("%s %s:%d\n", what, host, ntohs(address->sin_port));
-    if (fflush(stdout) == EOF)
+    if (printf("%s %s:%d\n", what, host, ntohs(address->sin_port)) < 0 ||
+        fflush(stdout) == EOF)
         die("standard output");
 }
 
@@ -41,8 +42,9 @@ static void open_standard_descriptors(void)
 {
     int fd;
 
-    while ((fd = open("/dev/null", O_RDWR)) >= 0 && fd <= STDERR_FILENO)
-        continue;
+    while ((fd = open("/dev/null", O_RDWR)) <= STDERR_FILENO)
+        if (fd < 0)
+            die("/dev/null");
     close(fd);
 }
 
@@ -50,6 +52,7 @@ int main(void)
 {
     struct sockaddr_in address = {.sin_family = AF_INET};
     socklen_t len = sizeof address;
+    const int on = 1;
     char buf[4096];
     ssize_t received;
 
@@ -59,7 +62,7 @@ int main(void)
     int listener = socket(AF_INET, SOCK_STREAM, 0);
     if (listener < 0)
         die("socket");
-    if (setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int)))
+    if (setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0)
         die("setsockopt");
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     address.sin_port = htons(65432);

@@ -40,12 +40,13 @@ static int listen_on(const char *host, const char *port)
     for (struct addrinfo *at = list; at != NULL; at = at->ai_next) {
         int fd = socket(at->ai_family, at->ai_socktype, 0);
 
-        /* Without SO_REUSEADDR, a restart fails while connections of the last
-         * run are in TIME_WAIT. Without IPV6_V6ONLY, "::" serves IPv4 too. */
+        /* With IPV6_V6ONLY off, "::" serves IPv4 as well; where a system does
+         * not allow it, "::" is IPv6 alone. Without SO_REUSEADDR, a restart
+         * fails while connections of the last run are in TIME_WAIT. */
+        if (fd >= 0 && at->ai_family == AF_INET6)
+            set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0);
         if (fd >= 0 && fcntl(fd, F_SETFD, FD_CLOEXEC) == 0 &&
             set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1) &&
-            (at->ai_family != AF_INET6 ||
-             set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0)) &&
             bind(fd, at->ai_addr, at->ai_addrlen) == 0 &&
             listen(fd, SOMAXCONN) == 0) {
             freeaddrinfo(list);
@@ -76,9 +77,9 @@ static void announce(int listener)
 
 /*
  * Returns the next client's connection and its name in *peer. A client that
- * gave up while it waited is none of our errors. Neither is a lack, such as
- * EMFILE: it is said once, and tried again after a pause, since accept()
- * fails at once and would keep the processor busy.
+ * gave up while it waited is passed over. A lack, such as EMFILE, is said
+ * once, and accept() is called again after a pause: it would fail at once,
+ * again and again, and keep the processor busy.
  */
 static int accept_next(int listener, struct address_name *peer)
 {
@@ -104,13 +105,18 @@ static int accept_next(int listener, struct address_name *peer)
     }
 }
 
-/* From now on recv() and send() fail with EAGAIN after so long in vain, and
- * no program that a later version may start inherits the connection. */
+/*
+ * Makes recv() and send() fail with EAGAIN after ms milliseconds without a
+ * byte. A send() that waits is woken when a third of the queue is free: in a
+ * small queue, a slow reader makes progress too. FD_CLOEXEC keeps the
+ * connection from programs that a later version may start.
+ */
 static bool prepare(int fd, long ms)
 {
     const struct timeval limit = {ms / 1000, ms % 1000 * 1000};
 
     return fcntl(fd, F_SETFD, FD_CLOEXEC) == 0 &&
+           set_option(fd, SOL_SOCKET, SO_SNDBUF, 65536) &&
            setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) == 0 &&
            setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit) == 0;
 }
@@ -166,12 +172,15 @@ int main(int argc, char **argv)
         .most_arguments = 2,
         .listens = true,
     };
+    /* Not signal(): that may reset the handler as it runs, and then a second
+     * signal would kill. */
+    const struct sigaction on_stop = {.sa_handler = stop};
     struct address_name peer;
 
-    parse_options(&options, argc, argv);
-    signal(SIGINT, stop);
-    signal(SIGTERM, stop);
     signal(SIGPIPE, SIG_IGN); /* a send() to a peer that is gone: EPIPE */
+    sigaction(SIGINT, &on_stop, NULL);
+    sigaction(SIGTERM, &on_stop, NULL);
+    parse_options(&options, argc, argv);
 
     int listener = listen_on(options.host, options.port);
     announce(listener);
