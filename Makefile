@@ -8,18 +8,23 @@
 .DELETE_ON_ERROR:
 .SUFFIXES:
 
-ifneq ($(and $(filter deps,$(MAKECMDGOALS)),$(filter-out deps,$(MAKECMDGOALS))),)
+first := $(filter deps clean,$(MAKECMDGOALS))
+goals := $(filter-out deps clean,$(MAKECMDGOALS))
 
-# "make deps GOAL...": what deps installs is probed when a Makefile is read, so
-# the goals are left to a make of their own that starts when deps has ended.
-goals := $(filter-out deps,$(MAKECMDGOALS))
-.PHONY: deps again $(goals)
+ifneq ($(and $(first),$(goals)),)
+
+# "make deps GOAL...", "make clean GOAL...": what deps installs is probed when
+# a Makefile is read, and clean removes the result, so the goals are left to a
+# make of their own that starts when these have ended.
+.PHONY: again $(first) $(goals)
 $(goals): again
 	@:
-again: deps
+again: $(first)
 	+@$(MAKE) --no-print-directory $(goals)
 deps:
 	@sh scripts/deps.sh install $(goals)
+clean:
+	@$(MAKE) --no-print-directory clean
 
 else
 
@@ -110,12 +115,12 @@ clean: ## remove all that was made
 # or a flag of yours changes, it tries anew, and all that was built is built
 # again.
 ifneq ($(filter-out help deps clean docs format,$(or $(MAKECMDGOALS),help)),)
-ifeq ($(shell command -v $(firstword $(CC))),)
+ifeq ($(shell command -v $(firstword $(CC)) 2>/dev/null),)
 $(error $(firstword $(CC)) is missing: "make deps" installs a C compiler)
 endif
 wanted := $(strip $(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS))
-ifneq ($(shell head -n 1 $(BUILD)/flags.mk 2>/dev/null),probed_for := $(wanted))
-$(shell mkdir -p $(BUILD); sh scripts/flags.sh $(BUILD)/flags.mk $(wanted))
+ifneq ($(shell head -n 1 $(BUILD)/flags.mk 2>/dev/null),\# $(wanted))
+$(shell mkdir -p $(BUILD); sh scripts/flags.sh $(BUILD)/flags.mk '$(subst ','\'',$(wanted))')
 endif
 include $(BUILD)/flags.mk
 endif
@@ -131,6 +136,7 @@ $(BUILD)/%.o: %.c $(BUILD)/flags.mk
 	@$(compile) -MMD -MP -c -o $@ $<
 
 $(BUILD)/common.a: $(common)
+	@rm -f $@
 	@$(AR) rcs $@ $^
 
 # echo-once takes nothing from common: from an archive, the linker takes only

@@ -25,6 +25,7 @@ python3      python3           python3           python3           python       
 strace       strace            strace            strace            strace         strace            -
 ss           iproute2          iproute           iproute2          iproute2       iproute2          -
 ps           procps            procps-ng         procps            procps-ng      procps            -
+unshare      util-linux        util-linux        util-linux-misc   util-linux     util-linux        -
 cmp          diffutils         diffutils         diffutils         diffutils      diffutils         -
 patch        patch             patch             patch             patch          patch             -
 ctags        universal-ctags   ctags             universal-ctags   ctags          ctags             universal-ctags

@@ -1,23 +1,27 @@
 #!/bin/sh
-# flags.sh FILE COMPILER [FLAGS...]: writes to FILE the warnings and hardening
-# flags that this compiler accepts in silence together with FLAGS.
+# flags.sh FILE COMMAND: writes to FILE the warnings and hardening flags that
+# the compiler accepts in silence. COMMAND is the compiler with the flags that
+# it has already, in one word, as it would stand on a command line.
 set -eu
 file=$1
-shift
-
+wanted=$2
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 printf '#include <stdio.h>\nint main(void)\n{\n    return puts("") < 0;\n}\n' \
     >"$work/probe.c"
 
-# accepted STEP FLAG: STEP is -c to compile or nothing to link as well
+# accepted FLAG...: together with what is wanted, and without a word?
 accepted() {
-    # shellcheck disable=SC2086 # an empty step and flags in words are meant
-    $compiler -Werror $1 $2 -o "$work/out" "$work/probe.c" >"$work/log" 2>&1 &&
-        ! [ -s "$work/log" ]
+    eval "$wanted -Werror $* -o '$work/out' '$work/probe.c'" \
+        >"$work/log" 2>&1 && ! [ -s "$work/log" ]
 }
 
-compiler="$*"
+if ! accepted; then
+    echo "flags.sh: this does not compile a small program: $wanted" >&2
+    cat "$work/log" >&2
+    rm -f "$file"
+    exit 1
+fi
 cflags=
 for flag in -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wformat=2 -Wvla \
     -Wundef -Wcast-align -Wcast-qual -Wwrite-strings -Wpointer-arith \
@@ -30,7 +34,7 @@ for flag in -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wformat=2 -Wvla \
 done
 ldflags=
 for flag in -pie -Wl,-z,relro -Wl,-z,now -Wl,-z,noexecstack; do
-    accepted "" "-fPIE $flag" && ldflags="$ldflags $flag"
+    accepted -fPIE "$flag" && ldflags="$ldflags $flag"
 done
-printf 'probed_for := %s\nprobed_cflags :=%s\nprobed_ldflags :=%s\n' \
-    "$compiler" "$cflags" "$ldflags" >"$file"
+printf '# %s\nprobed_cflags :=%s\nprobed_ldflags :=%s\n' \
+    "$wanted" "$cflags" "$ldflags" >"$file"
