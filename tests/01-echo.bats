@@ -42,6 +42,7 @@ teardown() { common_teardown; }
         bad "'-q'" $program --quiet=yes
         bad 'needs a value' $program -t
     done
+    bad 'time-out' echo-server -t 86400.0001
     bad "'0'" echo-client 127.0.0.1 0
     bad 'one too many' echo-server 127.0.0.1 0 x
     bad 'one too many' echo-client 127.0.0.1 1 x y
@@ -70,6 +71,17 @@ teardown() { common_teardown; }
     done
 }
 
+@test "an error is one line, whatever is in it" {
+    local long
+    long=$(printf '%02000d' 0)
+    for name in $'two\nlines' $'\e[31mred' "$long"; do
+        run timeout 20 "$build/echo-client" "$name" 4321
+        assert_failure 1
+        assert_equal "${#lines[@]}" 1
+        [[ $output != *$'\e'* ]] || fail "an escape reaches the terminal"
+    done
+}
+
 @test "without arguments the server serves 127.0.0.1 port 65432, and the client goes there" {
     own_network
     start_server echo-server
@@ -84,6 +96,8 @@ teardown() { common_teardown; }
     start_server echo-server 127.0.0.1 0
     run timeout 5 "$build/echo-server" 127.0.0.1 "$port"
     assert_failure 1
+    assert_output "echo-server: listen on 127.0.0.1:$port: Address already in use"
+    run timeout 5 env "LD_PRELOAD=$build/shim.so" "$build/echo-server" 127.0.0.1 "$port"
     assert_output "echo-server: listen on 127.0.0.1:$port: Address already in use"
     serves
 }
@@ -215,6 +229,11 @@ sys.stdout.buffer.write(bytes(range(256)) + bytes(5000) + b"end")' >"$tmp/in"
     run client 127.0.0.1 "$port"
     assert_success
     said 'Connected by 127.0.0.1:'
+    stop_server
+    "${net[@]}" sh -c 'echo 1 >/proc/sys/net/ipv6/bindv6only' || skip "cannot set bindv6only"
+    start_server echo-server :: 0
+    run client 127.0.0.1 "$port"
+    assert_success
 }
 
 @test "a client that half-closes after 1 MB gets all of it, then the end" {
@@ -315,40 +334,41 @@ PYTHON
     start_peer slow connect 127.0.0.1 "$port" send one expect one say ready hold
     wait_for grep -q ready "$tmp/slow"
     for _ in 1 2 3; do
-        kill -STOP "$server"
-        wait_for stopped "$server"
-        kill -CONT "$server"
+        stop_and_continue "$server"
     done
     start_peer silent listen 127.0.0.1 0 receive 12 hold
-    client -t 30 127.0.0.1 "$peer_port" >"$tmp/client" 2>&1 &
-    local waiting=$!
+    start_client -t 30 127.0.0.1 "$peer_port"
     wait_for connected_to "$peer_port"
-    local process
-    process=$(pgrep -P "$waiting" | head -n 1)
-    kill -STOP "$process"
-    wait_for stopped "$process"
-    kill -CONT "$process"
-    wait_for waits "$process"
+    stop_and_continue "$client"
     assert_equal "$(cat "$tmp/client" "$tmp/err")" ""
-    kill -KILL "$process"
-    wait $waiting || true
 }
 
 @test "a connect that a signal interrupts goes on, and is not begun again" {
     full_listener
-    client -t 30 127.0.0.1 "$full_port" >"$tmp/client" 2>&1 &
-    local waiting=$!
+    start_client -t 30 127.0.0.1 "$full_port"
     wait_for half_open_to "$full_port"
-    local process
-    process=$(pgrep -P "$waiting" | head -n 1)
-    kill -STOP "$process"
-    wait_for stopped "$process"
-    kill -CONT "$process"
-    wait_for waits "$process"
+    stop_and_continue "$client"
     assert_equal "$(cat "$tmp/client")" ""
     touch "$tmp/go"
-    wait $waiting
+    ended "$client" 0
     assert_equal "$(cat "$tmp/client")" "Received 'Hello, world'"
+}
+
+@test "an interrupted connect still fails with its reason, or at its time-out" {
+    full_listener
+    start_client -t 30 127.0.0.1 "$full_port"
+    wait_for half_open_to "$full_port"
+    stop_and_continue "$client"
+    kill -KILL "$full"
+    ended "$client" 1
+    assert_equal "$(cat "$tmp/client")" "echo-client: connect to 127.0.0.1:$full_port: Connection refused"
+
+    full_listener
+    start_client -t 1 127.0.0.1 "$full_port"
+    wait_for half_open_to "$full_port"
+    stop_and_continue "$client"
+    ended "$client" 1
+    assert_equal "$(cat "$tmp/client")" "echo-client: connect to 127.0.0.1:$full_port: Connection timed out"
 }
 
 @test "100 kB come back whole through the smallest socket buffers" {
@@ -360,6 +380,8 @@ PYTHON
     random_file "$tmp/in" 100000
     client -t 5 127.0.0.1 "$port" - <"$tmp/in" >"$tmp/back"
     cmp "$tmp/in" "$tmp/back"
+    run client -t 5 127.0.0.1 "$port" "$(printf '%0100000d' 0)"
+    assert_success
     # Not socat's usual 8,192: that is the very step that two ends can block on.
     timeout 20 "${net[@]}" socat -b 1000 -t 20 - "TCP:127.0.0.1:$port" <"$tmp/in" >"$tmp/back"
     cmp "$tmp/in" "$tmp/back"
@@ -394,25 +416,36 @@ PYTHON
     assert_equal "$(grep -c . "$tmp/err")" 1
     prlimit --pid "$server" --nofile=20:20
     wait_for grep -q served "$tmp/waiting"
+    # And when it happens again, it is said again.
+    prlimit --pid "$server" --nofile=4:20
+    kill -KILL "$peer"
+    wait_for two_complaints
 }
 
-@test "no descriptor is inherited by programs that it might start" {
+@test "no descriptor is inherited by programs that a later version may start" {
     start_server echo-server 127.0.0.1 0
     start_peer held connect 127.0.0.1 "$port" send x expect x say served hold
     wait_for grep -q served "$tmp/held"
+    start_peer silent listen 127.0.0.1 0 receive 12 say heard hold
+    start_client 127.0.0.1 "$peer_port"
+    wait_for grep -q heard "$tmp/silent"
     local fd sockets=0
-    for fd in "/proc/$server/fd"/*; do
+    for fd in "/proc/$server/fd"/* "/proc/$client/fd"/*; do
         [[ $(readlink "$fd") == socket:* ]] || continue
-        fd=${fd##*/}
-        local flags
-        flags=$(awk '/^flags/ { print $2 }' "/proc/$server/fdinfo/$fd")
+        local info=$fd flags
+        flags=$(awk '/^flags/ { print $2 }' "${info/\/fd\//\/fdinfo\/}")
         (((8#$flags & 8#2000000) != 0)) || fail "descriptor $fd is not close-on-exec"
         sockets=$((sockets + 1))
     done
-    assert_equal "$sockets" 2
+    assert_equal "$sockets" 3
 }
 
 @test "a full disk on standard output is an error" {
+    for buffered in -oL -o0 -o4096; do
+        run timeout 5 bash -c 'stdbuf "$2" "$1"/echo-server -h >/dev/full' - "$build" $buffered
+        assert_failure 1
+        assert_output "echo-server: standard output: No space left on device"
+    done
     run timeout 5 bash -c '"$1"/echo-server 127.0.0.1 0 >/dev/full' - "$build"
     assert_failure 1
     assert_output "echo-server: standard output: No space left on device"
@@ -427,6 +460,10 @@ PYTHON
 }
 
 @test "a reader of standard output that goes away is an error, not a signal" {
+    for program in echo-server echo-client; do
+        run bash -c '(read -r _; "$1" -h; echo "status $?" >&2) < <(exec sleep 0.1) | true' - "$build/$program"
+        assert_line "status 1"
+    done
     start_server echo-server 127.0.0.1 0
     run bash -c 'head -c 1000000 /dev/zero | "$1"/echo-client 127.0.0.1 "$2" - | head -c 10 >/dev/null
         echo "status ${PIPESTATUS[1]}"' - "$build" "$port"
@@ -521,13 +558,36 @@ PYTHON
 }
 
 @test "a client that says nothing is closed after -t, with a line that names it" {
-    start_server echo-server -t 0.2 127.0.0.1 0
-    run peer connect 127.0.0.1 "$port" end
+    start_server echo-server -t 0.3 127.0.0.1 0
+    run timeout 20 python3 - "$port" <<'PYTHON'
+import socket, sys, time
+client = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+began = time.monotonic()
+assert client.recv(1) == b""
+assert time.monotonic() - began > 0.28, "closed too early"
+PYTHON
     assert_success
-    assert_output "0 bytes before the end"
     run sed 's/:[0-9]*: /:PORT: /' "$tmp/err"
     assert_output "echo-server: connection from 127.0.0.1:PORT: Connection timed out"
     serves
+}
+
+@test "without -t, the limit is 60 seconds" {
+    needs_strace
+    start_server echo-server 127.0.0.1 0
+    strace -qq -o "$tmp/trace" -e trace=setsockopt "$build/echo-client" 127.0.0.1 "$port"
+    run grep -cE 'SO_(RCV|SND)TIMEO[A-Z_]*, ("<\\0\\0|.*tv_sec=60)' "$tmp/trace"
+    assert_output 2
+}
+
+@test "what waits for a slow reader is bounded, so that each read of it lets the server go on" {
+    start_server echo-server -t 30 127.0.0.1 0
+    start_peer deaf connect 127.0.0.1 "$port" random 20000000
+    # tb is the limit of the send queue: the kernel would let it grow to 4 MB.
+    wait_for send_queue_waits "$port"
+    run ss -tmnH "sport = :$port"
+    [[ $output =~ ,tb([0-9]+), ]]
+    ((BASH_REMATCH[1] <= 131072)) || fail "the queue may hold ${BASH_REMATCH[1]} bytes"
 }
 
 @test "a client that never reads is closed after -t" {
@@ -541,6 +601,24 @@ PYTHON
     start_server echo-server -q -t 0.1 127.0.0.1 0
     run peer connect 127.0.0.1 "$port" end
     complained 'Connection timed out'
+}
+
+@test "no descriptor is closed twice" {
+    needs_strace
+    start_server echo-server 127.0.0.1 0
+    strace -qq -o "$tmp/trace" -e trace=close -p "$server" 3>&- &
+    local tracer=$!
+    started+=("$tracer")
+    wait_for traced "$server"
+    serves
+    peer connect 127.0.0.1 "$port" send x expect x reset
+    serves
+    stop_server
+    wait $tracer || true
+    run grep -c 'close(' "$tmp/trace"
+    assert_output 3
+    run grep EBADF "$tmp/trace"
+    assert_failure
 }
 
 @test "500 clients that arrive at once are all served" {
@@ -600,25 +678,44 @@ PYTHON
 
 @test "a signal at any moment of a start, a service and a stop is honoured" {
     run timeout 50 python3 - "$build/echo-server" <<'PYTHON'
-import random, signal, socket, subprocess, sys, time
+import os, random, signal, socket, subprocess, sys, time
 chance = random.Random(1)
-for turn in range(100):
+for turn in range(150):
     server = subprocess.Popen([sys.argv[1], "127.0.0.1", "0"],
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     port = int(server.stdout.readline().rsplit(b":")[-1])
-    client = socket.create_connection(("127.0.0.1", port))
-    client.setblocking(False)
-    try:
-        client.send(bytes(chance.choice([1, 100000])))
-    except OSError:
-        pass
-    time.sleep(chance.random() / 200)
-    server.send_signal(chance.choice([signal.SIGINT, signal.SIGTERM]))
-    assert server.wait(5) == 0, server.returncode
-    assert server.stderr.read() == b""
-    client.close()
+    with socket.socket() as client:
+        if turn % 2:
+            client.connect(("127.0.0.1", port))
+            client.setblocking(False)
+            client.send(bytes(chance.choice([1, 100000])))
+            time.sleep(chance.random() / 200)
+        os.kill(server.pid, chance.choice([signal.SIGINT, signal.SIGTERM]))
+        # A second one, while the handler of the first starts or runs.
+        until = time.monotonic_ns() + chance.randrange(60_000)
+        while time.monotonic_ns() < until:
+            pass
+        os.kill(server.pid, chance.choice([signal.SIGINT, signal.SIGTERM]))
+        assert server.wait(5) == 0, server.returncode
+        assert server.stderr.read() == b""
 PYTHON
     assert_success
+}
+
+@test "a second signal finds the handler still in its place" {
+    needs_strace
+    start_server echo-server 127.0.0.1 0
+    stop_server
+    strace -D -qq -o "$tmp/trace" -e trace=rt_sigaction "$build/echo-server" 127.0.0.1 0 >"$tmp/out" 3>&- &
+    server=$!
+    started+=("$server")
+    wait_for grep -q Listening "$tmp/out"
+    stop_server
+    for signal in SIGINT SIGTERM; do
+        run grep "($signal, {" "$tmp/trace"
+        assert_success
+        refute_output --partial SA_RESETHAND
+    done
 }
 
 @test "a restart on the same port works while old connections are in TIME_WAIT" {
@@ -682,7 +779,7 @@ PYTHON
 }
 
 @test "a reset instead of the end is an error" {
-    start_peer bad listen 127.0.0.1 0 receive 12 send 'Hello, world' reset
+    start_peer bad listen 127.0.0.1 0 receive 12 send 'Hello, world' end reset
     run client 127.0.0.1 "$peer_port"
     assert_failure 1
     assert_line --partial 'Connection reset by peer, got 12 of 12 bytes'
@@ -716,9 +813,11 @@ PYTHON
 
 @test "a server that says nothing is given up after -t" {
     start_peer silent listen 127.0.0.1 0 receive 12 hold
-    run client -t 0.3 127.0.0.1 "$peer_port"
+    local began=${EPOCHREALTIME/./}
+    run client -t 0.5 127.0.0.1 "$peer_port"
     assert_failure 1
     assert_output "echo-client: receive from 127.0.0.1:$peer_port: Connection timed out, got 0 of 12 bytes"
+    ((${EPOCHREALTIME/./} - began > 480000)) || fail "given up too early"
 }
 
 @test "a server that never reads is given up after -t" {
@@ -752,6 +851,10 @@ PYTHON
     run timeout 20 env "LD_PRELOAD=$build/shim.so" "$build/echo-client" two.example "$port"
     assert_failure 1
     assert_output "echo-client: connect to 127.0.0.1:$port: Connection refused"
+    full_listener
+    run timeout 20 env "LD_PRELOAD=$build/shim.so" "$build/echo-client" -t 0.3 two.example "$full_port"
+    assert_failure 1
+    assert_output "echo-client: connect to 127.0.0.1:$full_port: Connection timed out"
 }
 
 @test "a server on a name serves its first address that works" {
@@ -771,6 +874,10 @@ PYTHON
         send '\xf0\x9f\x90\xb6\xc0\xaf\xed\xa0\x80\xe2\x80\xae\xf5\x80\x80\x80\xe2\x82xy' end close
     run client 127.0.0.1 "$peer_port" 12345678901234567890
     assert_line "Received '🐶\\xc0\\xaf\\xed\\xa0\\x80\\xe2\\x80\\xae\\xf5\\x80\\x80\\x80\\xe2\\x82xy'"
+    start_peer hostile listen 127.0.0.1 0 receive 10 \
+        send '\xe2\x81\xa6\xef\xbb\xbf\xd8\x9c\xc2\xad' end close
+    run client 127.0.0.1 "$peer_port" 1234567890
+    assert_line "Received '\\xe2\\x81\\xa6\\xef\\xbb\\xbf\\xd8\\x9c\\xc2\\xad'"
 }
 
 @test "at most 64 bytes of a message are shown, and no character in halves" {
@@ -826,6 +933,14 @@ PYTHON
 
 # --- What these tests wait for -----------------------------------------------
 
+stop_and_continue() {
+    kill -STOP "$1"
+    wait_for stopped "$1"
+    kill -CONT "$1"
+    wait_for waits "$1"
+}
+two_complaints() { (($(grep -c 'Too many open files' "$tmp/err") == 2)); }
+send_queue_waits() { (($(ss -tnH state established "sport = :$1" | awk '{ print $2 }') > 0)); }
 at_least() { (($(wc -c <"$2") >= $1)); }
 stopped() { [[ $(ps -o stat= -p "$1") == T* ]]; }
 waits() { [[ $(ps -o stat= -p "$1") == S* ]]; }
@@ -839,6 +954,7 @@ reads_all() { ! ss -tn "dport = :$1" | awk 'NR > 1 && $2 > 0' | grep -q .; }
 # full_listener: a listener whose backlog is full, so that the kernel drops
 # further SYNs, until the file $tmp/go exists; then it echoes to all in turn.
 full_listener() {
+    : >"$tmp/full"
     python3 - "$tmp" 3>&- >"$tmp/full" <<'PYTHON' &
 import os, socket, sys, time
 listener = socket.socket()
@@ -868,7 +984,8 @@ while True:
         peer.sendall(data)
     peer.close()
 PYTHON
-    started+=("$!")
-    wait_for test -s "$tmp/full"
+    full=$!
+    started+=("$full")
+    wait_for grep -q . "$tmp/full"
     full_port=$(cat "$tmp/full")
 }

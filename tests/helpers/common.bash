@@ -111,6 +111,14 @@ client() {
     timeout -s KILL 20 "${net[@]}" "$build/echo-client" "$@" 3>&-
 }
 
+# start_client ARGUMENT...: echo-client in the background, as process $client;
+# what it says goes to $tmp/client
+start_client() {
+    "${net[@]}" "$build/echo-client" "$@" >"$tmp/client" 2>&1 </dev/null 3>&- &
+    client=$!
+    started+=("$client")
+}
+
 # own_network: from here on the test has a loopback of its own, on which every
 # port is free, and whose settings it may change
 own_network() {

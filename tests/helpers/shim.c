@@ -8,7 +8,8 @@
  *   SHIM_EINTR=N     every Nth of these calls, accept() included, is
  *                    interrupted by a signal before it does anything
  *
- * and the name "two.example" has the addresses 127.0.0.2 and 127.0.0.1.
+ * close() spoils errno, as it may, and the name "two.example" has the
+ * addresses 127.0.0.2 and 127.0.0.1.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -97,6 +98,15 @@ int accept(int fd, struct sockaddr *restrict address, socklen_t *restrict len)
     if (interrupted())
         return -1;
     return accept4(fd, address, len, 0);
+}
+
+int close(int fd)
+{
+    int (*real)(int) = dlsym(RTLD_NEXT, "close");
+    int result = real(fd);
+
+    errno = ENOTTY;
+    return result;
 }
 
 int getaddrinfo(const char *host, const char *port,

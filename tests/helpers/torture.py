@@ -137,11 +137,7 @@ def allocates_by_itself(program):
         return b"__asan_init" in file.read()
 
 
-def main():
-    folder = tempfile.mkdtemp()
-    reference = subprocess.Popen(
-        [f"{BUILD}/echo-server", "-q", "127.0.0.1", "0"], stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL)
+def torture(reference, folder):
     port = reference.stdout.readline().decode().strip().rsplit(":")[-1]
     memory = {"mmap", "munmap", "mprotect", "madvise"}
     cases = []
@@ -171,10 +167,16 @@ def main():
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         complaints = [text for text in pool.map(attempt, range(len(cases)))
                       if text]
-    reference.terminate()
     print(*complaints, sep="\n")
     print(f"{len(cases)} calls failed in turn, {len(complaints)} complaints")
     sys.exit(1 if complaints else 0)
 
 
-main()
+with tempfile.TemporaryDirectory() as scratch:
+    server = subprocess.Popen(
+        [f"{BUILD}/echo-server", "-q", "127.0.0.1", "0"],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    try:
+        torture(server, scratch)
+    finally:
+        server.kill()

@@ -76,15 +76,16 @@ def fold(line):
     numbers = []
 
     def note(found):
-        kind = "pid" if found["pid"] else "port"
-        number = found["pid"] or found["port"]
+        kind = found.lastgroup
+        number = found[kind]
         if kind == "port" and int(number) not in EPHEMERAL:
             return found[0]
         numbers.append((kind, number))
         return found[0][:-len(number)] + f"<{kind}>"
 
-    shape = re.sub(r":(?P<port>\d{5})(?!\d)"
-                   r"|(?:^\[\d+\] (?=\d+$)|\bpid[= ])(?P<pid>\d+)",
+    shape = re.sub(r"(?::|127\.0\.0\.1 )(?P<port>\d{5})(?!\d)"
+                   r"|(?:^\[\d+\] (?=\d+$)|\bpid[= ])(?P<pid>\d+)"
+                   r"|\b0x(?P<pointer>[0-9a-f]{12})\b",
                    note, line.rstrip())
     # Columns are as wide as the longest entry of the day.
     return re.sub(r"[ \t]{2,}|\t", "  ", shape), numbers
@@ -154,7 +155,7 @@ class Terminal:
             modes = termios.tcgetattr(0)
             modes[3] &= ~termios.ECHO
             termios.tcsetattr(0, termios.TCSANOW, modes)
-            fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("4H", 40, 120, 0, 0))
+            fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))
             # Python ignores some of these, and whoever started us perhaps
             # others; a shell cannot give its programs back what it has not.
             for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP,
@@ -341,7 +342,8 @@ class Session:
         raise Failure(line, what + "\n" + "".join(sides).rstrip())
 
     def run(self, fence):
-        number = re.search(r"terminal(?:\s+(\d+))?", fence.caption, re.IGNORECASE)
+        number = (re.search(r"terminal\s+(\d+)", fence.caption, re.IGNORECASE)
+                  or re.search(r"(?i)terminal()", fence.caption))
         if not number:
             raise Failure(fence.line, "the line above a console fence must name "
                                       "its terminal")
