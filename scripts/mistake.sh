@@ -1,0 +1,153 @@
+#!/usr/bin/env bash
+# mistake.sh show           lists the mistakes in tests/mistakes, one a line
+# mistake.sh show NAME      shows one, and the test that is there for it fail
+# mistake.sh prove NAME...  for each, a line of TAP: the reference passes that
+#                           test, and with the mistake in it, it fails
+#
+# A mistake is planted in a copy of the sources. The copies stay in
+# $BUILD/mistakes, to be read and played with.
+set -u
+cd "$(dirname "$0")/.." || exit
+unset MAKEFLAGS MAKELEVEL MFLAGS # the make below is no part of the one above
+mkdir -p "${BUILD:-build}/mistakes" || exit
+copies=$(realpath "${BUILD:-build}")/mistakes
+
+known() {
+    [[ $1 != */* && -f tests/mistakes/$1.patch ]]
+}
+
+# card NAME FIELD: what the card says, its wrapped lines joined
+card() {
+    awk -v field="$2: " '
+        /^$/ { exit }
+        /^  / { if (found) text = text substr($0, 2); next }
+        { found = index($0, field) == 1 }
+        found { text = substr($0, length(field) + 1) }
+        END { print text }' "tests/mistakes/$1.patch"
+}
+
+# plant COPY PATCH: copies the sources, applies the patch, builds. Where that
+# fails, it says why.
+plant() {
+    local copy=$copies/$1
+    rm -rf "$copy"
+    mkdir -p "$copy" && cp -R Makefile common 0?-* scripts tests "$copy" || return
+    if ! patch -p1 --fuzz=0 --force -d "$copy" <"$2" >"$copy/log" 2>&1; then
+        echo "the patch does not apply:"
+        cat "$copy/log"
+        return 1
+    fi
+    if ! make -s -C "$copy" BUILD=build programs build/shim.so >"$copy/log" 2>&1; then
+        echo "it does not build:"
+        cat "$copy/log"
+        return 1
+    fi
+}
+
+# examine COPY TEST: runs the test of exactly this name, in whichever suite it
+# is, against the programs of the copy. Returns 0 if it passes, 1 if it fails,
+# and 2 if it did not run; prints what bats says, without the plan, the time
+# and the paths of the copy and of the test's own folder.
+examine() {
+    local suite pattern output
+    if ! suite=$(grep -lF -- "@test \"$2\" {" tests/0*.bats); then
+        echo "no suite has the test \"$2\""
+        return 2
+    fi
+    pattern=^$(printf '%s' "$2" | sed 's/[][\\.*^$+?(){}|]/\\&/g')\$
+    output=$(BUILD=build "$copies/$1/scripts/suite.sh" --tap -f "$pattern" "$suite" 2>&1)
+    sed '/^1\.\.1$/d; /^# .*\.bats: [0-9]* s$/d
+        s|/[^ ]*/bats-run-[^/]*/test/[0-9]*/||g' <<<"${output//"$copies/$1/"/}"
+    grep -qxF -- "ok 1 $2" <<<"$output" && return
+    grep -qxF -- "not ok 1 $2" <<<"$output" && return 1
+    return 2
+}
+
+show() {
+    local name=$1 patch=tests/mistakes/$1.patch why
+    if ! known "$name"; then
+        echo "mistake: there is none called '$name'; \"make mistake\" lists them" >&2
+        exit 2
+    fi
+    if ! why=$(plant "$name" "$patch"); then
+        echo "mistake $name: $why" >&2
+        exit 1
+    fi
+    printf '%s: %s\n' "$name" "$(card "$name" Mistake)"
+    awk '/^$/ { exit }
+        /^[^ ]/ { shown = !/^(Mistake|Caught by): /; if (shown) print "" }
+        shown' "$patch"
+    echo
+    sed -n '/^--- a/,$p' "$patch"
+    printf '\nThe test that is there for it, run against this program:\n\n'
+    examine "$name" "$(card "$name" 'Caught by')"
+    case $? in
+    1) printf '\nThe test sees the mistake.\n' ;;
+    *)
+        printf '\nmistake %s: the test does not see it\n' "$name" >&2
+        exit 1 ;;
+    esac
+}
+
+# flaw NAME: says why the mistake is not proved to be caught, or nothing
+flaw() {
+    local test output
+    known "$1" || { echo "there is no such mistake"; return; }
+    plant "$1" "tests/mistakes/$1.patch" || return
+    if grep 'warning:' "$copies/$1/log"; then
+        echo "no test is needed where the compiler warns"
+        return
+    fi
+    test=$(card "$1" 'Caught by')
+    output=$(examine reference "$test") || {
+        echo "the reference, which has no mistake, does not pass the test:"
+        echo "$output"
+        return
+    }
+    output=$(examine "$1" "$test")
+    [[ $? -eq 1 ]] || echo "$output"
+}
+
+# trial NUMBER NAME: prints the line of one mistake
+trial() {
+    local why
+    why=$(flaw "$2")
+    if [[ -n $why ]]; then
+        echo "not ok $1 mistake $2 is not caught"
+        echo "# ${why//$'\n'/$'\n'# }"
+        return 1
+    fi
+    echo "ok $1 mistake $2 is caught by \"$(card "$2" 'Caught by')\""
+}
+
+# Many of these tests wait in vain, and use no processor meanwhile: there are
+# twice as many trials at a time as processors.
+prove() {
+    local why status
+    sh scripts/deps.sh need parallel || exit
+    if ! why=$(plant reference /dev/null); then
+        echo "mistake: without a mistake, $why" >&2
+        exit 1
+    fi
+    echo "1..$#"
+    parallel --will-cite --keep-order --jobs 200% \
+        scripts/mistake.sh trial '{#}' '{}' ::: "$@" </dev/null
+    status=$?
+    echo "# $# mistakes: $SECONDS s"
+    [[ $status -eq 0 ]]
+}
+
+sh scripts/deps.sh need make patch || exit
+case ${1:-}${2+ NAME} in
+show)
+    for patch in tests/mistakes/*.patch; do
+        name=$(basename "$patch" .patch)
+        printf '%-20s %s\n' "$name" "$(card "$name" Mistake)"
+    done ;;
+"show NAME") show "${*:2}" ;;
+"prove NAME") prove "${@:2}" ;;
+"trial NAME") trial "$2" "$3" ;;
+*)
+    sed -n '2,/^#$/s/^# \{0,1\}//p' "$0" >&2
+    exit 2 ;;
+esac
