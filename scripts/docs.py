@@ -291,7 +291,9 @@ def locate(doc, fence):
         caption = DIFF_CAPTION.fullmatch(fence.caption)
         if not caption:
             return "a diff fence needs a caption: [`FILE.patch`](LINK):"
-    if not fence.body or not fence.body[0].strip() or not fence.body[-1].strip():
+    whole = fence.info == "diff" or (caption["function"] and not caption["part"])
+    ends = fence.body[:1] + fence.body[-1:] if not whole else ["whole"]
+    if not ends or not all(line.strip() for line in ends):
         return "an excerpt must begin and end with a line that is not empty"
     path = ROOT / caption["path"]
     if not path.is_file():
