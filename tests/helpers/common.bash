@@ -27,13 +27,18 @@ start_server() {
         >"$tmp/out" 2>"$tmp/err" </dev/null 3>&- &
     server=$!
     started+=("$server")
-    wait_for grep -q '^Listening on ' "$tmp/out"
+    wait_for listening_or_gone
+    grep -q '^Listening on ' "$tmp/out" || fail "$1 does not start: $(cat "$tmp/err")"
     local at
     at=$(sed -n '1s/^Listening on //p' "$tmp/out")
     port=${at##*:}
     host=${at%:*}
     host=${host#[}
     host=${host%]}
+}
+
+listening_or_gone() {
+    grep -q '^Listening on ' "$tmp/out" || gone "$server"
 }
 
 # stop_server [SIGNAL]: it must end at once, with exit status 0
