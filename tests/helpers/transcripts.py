@@ -168,9 +168,13 @@ class Terminal:
                 name: value for name, value in os.environ.items()
                 if not name.startswith("BATS_")
                 and name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "BUILD")}
+            # bats puts its own insides there; a reader's shell has not.
+            path = [folder for folder in os.environ["PATH"].split(":")
+                    if not folder.endswith("/bats-core")]
             # An empty HISTFILE: if it were unset, bash would set it.
-            environment.update(PS1=PROMPT.decode(), PS2="", HISTFILE="",
-                               TERM="dumb", LC_ALL="C.UTF-8")
+            environment.update(PATH=":".join(path), PS1=PROMPT.decode(),
+                               PS2="", HISTFILE="", TERM="dumb",
+                               LC_ALL="C.UTF-8")
             os.chdir(ROOT)
             # The other terminals are none of its programs' business.
             os.closerange(3, 256)
