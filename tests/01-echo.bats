@@ -933,6 +933,33 @@ PYTHON
     assert_output --regexp '^echo-once: (recv|send): (Connection reset by peer|Broken pipe)$'
 }
 
+# --- make stage-1 ------------------------------------------------------------
+
+@test "the live show of stage 1 shows both sides, and says so if the echo is wrong" {
+    run env BUILD="$build" scripts/stage-1.sh
+    assert_success
+    assert_line --regexp '^server \| Listening on 127.0.0.1:[0-9]+$'
+    assert_line --regexp '^server \| Connected by '
+    assert_line "client | Received 'Hello, world'"
+    assert_line --regexp '^server \| Closing connection to '
+
+    mkdir "$tmp/liars"
+    cp "$build/echo-client" "$tmp/liars/"
+    cat >"$tmp/liars/echo-server" <<'SHELL'
+#!/bin/sh
+exec python3 -c 'import socket
+listener = socket.create_server(("127.0.0.1", 0))
+print("Listening on 127.0.0.1:%d" % listener.getsockname()[1], flush=True)
+client = listener.accept()[0]
+client.sendall(client.recv(100).upper())'
+SHELL
+    chmod +x "$tmp/liars/echo-server"
+    run env BUILD="$tmp/liars" scripts/stage-1.sh
+    assert_failure 1
+    assert_line "client | Received 'HELLO, WORLD'"
+    assert_line --partial "sent 'Hello, world', which did not come back as it was"
+}
+
 # --- What these tests wait for -----------------------------------------------
 
 stop_and_continue() {
