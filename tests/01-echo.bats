@@ -514,8 +514,7 @@ PYTHON
     run timeout 50 python3 tests/helpers/rude.py 127.0.0.1 "$port" 200
     assert_success
     serves
-    said "$(tail -n 1 "$tmp/out")"
-    wait_for test "$(descriptors "$server")" -eq "$before"
+    wait_for has_descriptors "$server" "$before"
     stop_server
 }
 
@@ -584,7 +583,7 @@ PYTHON
 
 @test "what waits for a slow reader is bounded, so that each read of it lets the server go on" {
     start_server echo-server -t 30 127.0.0.1 0
-    start_peer deaf connect 127.0.0.1 "$port" random 20000000
+    start_peer deaf connect 127.0.0.1 "$port" zeros 20000000
     # tb is the limit of the send queue: the kernel would let it grow to 4 MB.
     wait_for send_queue_waits "$port"
     run ss -tmnH "sport = :$port"
@@ -593,8 +592,8 @@ PYTHON
 }
 
 @test "a client that never reads is closed after -t" {
-    start_server echo-server -t 0.2 127.0.0.1 0
-    start_peer deaf connect 127.0.0.1 "$port" random 20000000
+    start_server echo-server -t 0.5 127.0.0.1 0
+    start_peer deaf connect 127.0.0.1 "$port" zeros 20000000
     complained 'Connection timed out'
     serves
 }
@@ -654,7 +653,7 @@ for _ in range(1000):
         assert client.recv(1) == b"x"
 PYTHON
     serves
-    wait_for test "$(descriptors "$server")" -eq "$before"
+    wait_for has_descriptors "$server" "$before"
     memory=$(($(awk '/^VmRSS/ { print $2 }' "/proc/$server/status") - memory))
     ((memory < 1000)) || fail "grew by $memory kB"
 }
@@ -670,7 +669,7 @@ PYTHON
         wait_for grep -q served "$tmp/held"
         stop_server $signal
         start_server echo-server 127.0.0.1 0
-        start_peer deaf connect 127.0.0.1 "$port" say started random 20000000
+        start_peer deaf connect 127.0.0.1 "$port" say started zeros 20000000
         said 'Connected by'
         kill -$signal "$server"
         kill -$signal "$server" 2>/dev/null || true
@@ -706,8 +705,7 @@ PYTHON
 
 @test "a second signal finds the handler still in its place" {
     needs_strace
-    start_server echo-server 127.0.0.1 0
-    stop_server
+    : >"$tmp/out"
     strace -D -qq -o "$tmp/trace" -e trace=rt_sigaction "$build/echo-server" 127.0.0.1 0 >"$tmp/out" 3>&- &
     server=$!
     started+=("$server")
@@ -970,6 +968,7 @@ stop_and_continue() {
 }
 two_complaints() { (($(grep -c 'Too many open files' "$tmp/err") == 2)); }
 send_queue_waits() { (($(ss -tnH state established "sport = :$1" | awk '{ print $2 }') > 0)); }
+has_descriptors() { (($(descriptors "$1") == $2)); }
 at_least() { (($(wc -c <"$2") >= $1)); }
 stopped() { [[ $(ps -o stat= -p "$1") == T* ]]; }
 waits() { [[ $(ps -o stat= -p "$1") == S* ]]; }

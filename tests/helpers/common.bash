@@ -171,8 +171,9 @@ common_teardown() {
     local process
     for process in "${started[@]}"; do
         kill -CONT "$process" 2>/dev/null
+        disown "$process" 2>/dev/null # else bash tells how it ended
         kill -KILL "$process" 2>/dev/null
-        wait "$process" 2>/dev/null
+        wait_for gone "$process"
     done
     return 0
 }

@@ -9,6 +9,7 @@ Steps, done in order:
     accept            (listen only) the next connection; the first is implied
     send TEXT         all of TEXT, with Python's escapes: \\x1b, \\n
     random N          N bytes, always the same ones
+    zeros N           N zero bytes, for a flood: they take no time to make
     receive N         exactly N bytes; ends with status 1 if fewer come
     expect TEXT       exactly these bytes
     dribble N         sends back N bytes, one at a time, each as it arrives
@@ -56,6 +57,8 @@ def perform(connection, listener, steps):
             connection.sendall(text_bytes(steps.pop(0)))
         elif step == "random":
             connection.sendall(random.Random(1).randbytes(int(steps.pop(0))))
+        elif step == "zeros":
+            connection.sendall(bytes(int(steps.pop(0))))
         elif step == "receive":
             receive(connection, int(steps.pop(0)))
         elif step == "expect":
