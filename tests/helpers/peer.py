@@ -116,3 +116,5 @@ try:
     main()
 except OSError as error:
     fail(error)
+except KeyboardInterrupt:
+    sys.exit(130)  # without a word, as other programs end by Ctrl-C
