@@ -97,6 +97,7 @@ programs: $(programs) ## build all programs
 
 .PHONY: docs
 docs: ## bring the excerpts in docs/ up to date with the code
+	@sh scripts/deps.sh need python3 ctags
 	@scripts/docs.py refresh
 
 .PHONY: format

@@ -89,7 +89,7 @@ run_as_root() {
     elif command -v doas >/dev/null; then
         doas "$@" </dev/null
     else
-        echo "deps: neither root nor sudo here; as root, run: $*" >&2
+        echo "deps: neither root nor sudo here: run \"make deps\" as root" >&2
         return 1
     fi
 }
@@ -138,7 +138,9 @@ need)
     shift
     for thing; do
         present "$thing" && continue
-        echo "$thing is missing: \"make deps\" installs it" >&2
+        goals=deps
+        check_table | grep -q "^$thing " && goals='deps check'
+        echo "$thing is missing: \"make $goals\" installs it" >&2
         exit 1
     done
     ;;
