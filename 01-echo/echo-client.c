@@ -50,8 +50,9 @@ static _Noreturn void fail(const struct conversation *talk, const char *what,
         talk->received, talk->sent);
 }
 
-/* After a signal, connect() goes on in the kernel, and calling it again would
- * be an error: wait for its end, and ask SO_ERROR how it went (POSIX). */
+/* After a signal, connect() goes on in the kernel. To call it again is an
+ * error in POSIX (EALREADY), though Linux would wait: wait for its end, and
+ * ask SO_ERROR how it went. */
 static int finish_connect(int fd, long ms)
 {
     struct pollfd wait = {.fd = fd, .events = POLLOUT};

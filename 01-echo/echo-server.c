@@ -10,6 +10,7 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -42,7 +43,8 @@ static int listen_on(const char *host, const char *port)
 
         /* With IPV6_V6ONLY off, "::" serves IPv4 as well; where a system does
          * not allow it, "::" is IPv6 alone. Without SO_REUSEADDR, a restart
-         * fails while connections of the last run are in TIME_WAIT. */
+         * fails while connections that the last run closed first are in
+         * TIME_WAIT. */
         if (fd >= 0 && at->ai_family == AF_INET6)
             set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0);
         if (fd >= 0 && fcntl(fd, F_SETFD, FD_CLOEXEC) == 0 &&
@@ -77,7 +79,8 @@ static void announce(int listener)
 
 /*
  * Returns the next client's connection and its name in *peer. A client that
- * gave up while it waited is passed over. A lack, such as EMFILE, is said
+ * gave up while it waited is passed over where accept() says so, by
+ * ECONNABORTED; on Linux recv() will say it. A lack, such as EMFILE, is said
  * once, and accept() is called again after a pause: it would fail at once,
  * again and again, and keep the processor busy.
  */
@@ -174,9 +177,10 @@ int main(int argc, char **argv)
     };
     /* Not signal(): that may reset the handler as it runs, and then a second
      * signal would kill. */
-    const struct sigaction on_stop = {.sa_handler = stop};
+    struct sigaction on_stop = {.sa_handler = stop};
     struct address_name peer;
 
+    sigemptyset(&on_stop.sa_mask);
     signal(SIGPIPE, SIG_IGN); /* a send() to a peer that is gone: EPIPE */
     sigaction(SIGINT, &on_stop, NULL);
     sigaction(SIGTERM, &on_stop, NULL);

@@ -9,7 +9,7 @@ Steps, done in order:
     accept            (listen only) the next connection; the first is implied
     send TEXT         all of TEXT, with Python's escapes: \\x1b, \\n
     random N          N bytes, always the same ones
-    zeros N           N zero bytes, for a flood: they take no time to make
+    zeros N           N zero bytes, for a flood; waits as long as it takes
     receive N         exactly N bytes; ends with status 1 if fewer come
     expect TEXT       exactly these bytes
     dribble N         sends back N bytes, one at a time, each as it arrives
@@ -58,7 +58,9 @@ def perform(connection, listener, steps):
         elif step == "random":
             connection.sendall(random.Random(1).randbytes(int(steps.pop(0))))
         elif step == "zeros":
+            connection.settimeout(None)
             connection.sendall(bytes(int(steps.pop(0))))
+            connection.settimeout(20)
         elif step == "receive":
             receive(connection, int(steps.pop(0)))
         elif step == "expect":
@@ -107,7 +109,7 @@ def main():
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind((host, int(port)))
     listener.listen()
-    listener.settimeout(20)
+    listener.settimeout(600)  # a reader types more slowly than a test
     print(listener.getsockname()[1], flush=True)
     perform(None, listener, ["accept", *steps])
 
