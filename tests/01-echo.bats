@@ -78,6 +78,7 @@ teardown() { common_teardown; }
         run timeout 20 "$build/echo-client" "$name" 4321
         assert_failure 1
         assert_equal "${#lines[@]}" 1
+        ((${#output} < 1024)) || fail "longer than a line may be"
         [[ $output != *$'\e'* ]] || fail "an escape reaches the terminal"
     done
 }
