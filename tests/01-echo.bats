@@ -73,7 +73,7 @@ teardown() { common_teardown; }
 
 @test "an error is one line, whatever is in it" {
     local long
-    long=$(printf '%02000d' 0)
+    long=$(printf '%02000d' 0 | tr 0 x) # zeros alone would be an address
     for name in $'two\nlines' $'\e[31mred' "$long"; do
         run timeout 20 "$build/echo-client" "$name" 4321
         assert_failure 1
