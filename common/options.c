@@ -26,17 +26,23 @@ static void open_standard_descriptors(void)
 
 static void print_usage(FILE *out, const struct options *options)
 {
-    fprintf(out,
-            "Usage: %s [OPTIONS] %s\n"
-            "%s\n"
-            "HOST is 127.0.0.1 and PORT is 65432 if left out%s.\n"
-            "\n"
-            "  -t, --timeout SECONDS  the longest time without progress, 0.001 "
-            "to 86400 (60)\n"
-            "  -q, --quiet            do not narrate what happens\n"
-            "  -h, --help             show this, and exit\n",
-            program_name(), options->arguments, options->purpose,
-            options->listens ? "; PORT 0 is any free one" : "");
+    fprintf(out, "Usage: %s [OPTIONS] %s\n%s\n", program_name(),
+            options->arguments, options->purpose);
+    if (options->least_arguments < 2)
+        fprintf(out, "HOST is 127.0.0.1 and PORT is 65432 if left out%s.\n",
+                options->listens ? "; PORT 0 is any free one" : "");
+    fprintf(out, "\n");
+    for (const struct program_option *own = options->own;
+         own != NULL && own->name != NULL; own++)
+        fprintf(out, "  %c%c%c --%s %-*s  %s\n", own->letter != 0 ? '-' : ' ',
+                own->letter != 0 ? own->letter : ' ',
+                own->letter != 0 ? ',' : ' ', own->name,
+                14 - (int)strlen(own->name), own->value, own->purpose);
+    if (!options->no_timeout)
+        fprintf(out, "  -t, --timeout SECONDS  the longest time without "
+                     "progress, 0.001 to 86400 (60)\n");
+    fprintf(out, "  -q, --quiet            do not narrate what happens\n"
+                 "  -h, --help             show this, and exit\n");
 }
 
 static _Noreturn void usage_error(const struct options *options,
@@ -77,21 +83,44 @@ static long parse_seconds(const char *text)
     return ms >= 1 && ms <= longest ? ms : -1;
 }
 
-/* Not strtol() or atoi(): they accept " 80", "+80" and, atoi(), "80x". */
-static bool is_port(const char *text, long lowest)
+/* Returns text, decimal digits, as a number, or -1 if it is anything else or
+ * out of range. Not strtol() or atoi(): they accept " 80", "+80" and, atoi(),
+ * "80x". */
+static long parse_number(const char *text, long lowest, long highest)
 {
-    long port = 0;
+    long number = 0;
 
     if (*text == '\0')
-        return false;
+        return -1;
     for (; *text != '\0'; text++) {
         if (*text < '0' || *text > '9')
-            return false;
-        port = port * 10 + (*text - '0');
-        if (port > 65535)
-            return false;
+            return -1;
+        if (number > (highest - (*text - '0')) / 10)
+            return -1;
+        number = number * 10 + (*text - '0');
     }
-    return port >= lowest;
+    return number >= lowest ? number : -1;
+}
+
+/* Returns the same number, or shows the usage of the program and ends it. */
+static long need_number(const struct options *options, const char *what,
+                        const char *text, long lowest, long highest)
+{
+    long number = parse_number(text, lowest, highest);
+    char why[80];
+
+    snprintf(why, sizeof why, "must be a number from %ld to %ld", lowest,
+             highest);
+    if (number < 0)
+        usage_error(options, what, text, why);
+    return number;
+}
+
+long parse_argument(const struct options *options, const char *what,
+                    const char *text, long lowest, long highest)
+{
+    return need_number(options, what, text == NULL ? "" : text, lowest,
+                       highest);
 }
 
 /* "[::1]" is how addresses are printed; getaddrinfo() wants "::1". */
@@ -106,18 +135,71 @@ static char *without_brackets(char *host)
     return host + 1;
 }
 
+static void read_own(const struct options *options,
+                     const struct program_option *own, const char *value)
+{
+    char list[80] = "must be";
+    size_t used = strlen(list);
+
+    if (own->number != NULL) {
+        *own->number =
+            need_number(options, own->name, value, own->lowest, own->highest);
+        return;
+    }
+    for (const char *const *word = own->choices; *word != NULL; word++) {
+        if (strcmp(*word, value) == 0) {
+            *own->choice = *word;
+            return;
+        }
+        used += (size_t)snprintf(list + used, sizeof list - used, "%s %s",
+                                 word == own->choices ? "" : " or", *word);
+    }
+    usage_error(options, own->name, value, list);
+}
+
+enum { OWN = 256, MOST_OWN = 16 }; /* OWN + i stands for options->own[i] */
+
+/* Makes of the options that all have and those that this program has what
+ * getopt_long() wants: the letters, and the long names. */
+static void list_options(const struct options *options, char *letters,
+                         struct option *names)
+{
+    *names++ = (struct option){"quiet", no_argument, NULL, 'q'};
+    *names++ = (struct option){"help", no_argument, NULL, 'h'};
+    letters += sprintf(letters, "+:qh");
+    if (!options->no_timeout) {
+        *names++ = (struct option){"timeout", required_argument, NULL, 't'};
+        letters += sprintf(letters, "t:");
+    }
+    for (int i = 0; options->own != NULL && options->own[i].name != NULL; i++) {
+        *names++ = (struct option){options->own[i].name, required_argument,
+                                   NULL, OWN + i};
+        if (options->own[i].letter != 0)
+            letters += sprintf(letters, "%c:", options->own[i].letter);
+    }
+    *names = (struct option){NULL, 0, NULL, 0};
+}
+
+/* Returns the option of this program that getopt_long() returned, or NULL. */
+static const struct program_option *find_own(const struct options *options,
+                                             int option)
+{
+    for (int i = 0; options->own != NULL && options->own[i].name != NULL; i++)
+        if (option == OWN + i || option == options->own[i].letter)
+            return &options->own[i];
+    return NULL;
+}
+
 static void read_options(struct options *options, int argc, char **argv)
 {
-    static const struct option names[] = {
-        {"timeout", required_argument, NULL, 't'},
-        {"quiet", no_argument, NULL, 'q'},
-        {"help", no_argument, NULL, 'h'},
-        {NULL, 0, NULL, 0},
-    };
+    struct option names[4 + MOST_OWN];
+    char letters[8 + 2 * MOST_OWN];
+    const struct program_option *own;
     int option;
 
+    list_options(options, letters, names);
     opterr = 0; /* the messages are ours */
-    while ((option = getopt_long(argc, argv, "+:t:qh", names, NULL)) != -1)
+    while ((option = getopt_long(argc, argv, letters, names, NULL)) != -1)
         switch (option) {
         case 't':
             options->timeout_ms = parse_seconds(optarg);
@@ -135,10 +217,17 @@ static void read_options(struct options *options, int argc, char **argv)
             exit(EXIT_SUCCESS);
         case ':':
             usage_error(options, "option", argv[optind - 1], "needs a value");
-        default: /* optopt is the letter, or 0 for a long name */
+        default:
+            own = find_own(options, option);
+            if (own != NULL) {
+                read_own(options, own, optarg);
+                break;
+            }
+            /* optopt is the letter, or 0 for a long name */
             usage_error(options, "option",
-                        optopt == 0 ? argv[optind - 1]
-                                    : (char[]){'-', (char)optopt, '\0'},
+                        optopt == 0 || optopt >= OWN
+                            ? argv[optind - 1]
+                            : (char[]){'-', (char)optopt, '\0'},
                         "not known, or not used like this");
         }
 }
@@ -153,16 +242,19 @@ void parse_options(struct options *options, int argc, char **argv)
     read_options(options, argc, argv);
     argc -= optind;
     argv += optind;
-    if (argc > options->most_arguments)
+    if (argc < options->least_arguments) {
+        warn("too few arguments: %d needed", options->least_arguments);
+        print_usage(stderr, options);
+        exit(BAD_USAGE);
+    }
+    if (options->most_arguments >= 0 && argc > options->most_arguments)
         usage_error(options, "argument", argv[options->most_arguments],
                     "one too many");
     if (argc > 0)
         options->host = without_brackets(argv[0]);
     if (argc > 1)
         options->port = argv[1];
-    if (!is_port(options->port, options->listens ? 0 : 1))
-        usage_error(options, "port", options->port,
-                    options->listens ? "must be a number from 0 to 65535"
-                                     : "must be a number from 1 to 65535");
+    need_number(options, "port", options->port, options->listens ? 0 : 1,
+                65535);
     options->rest = argv + (argc < 2 ? argc : 2);
 }

@@ -3,19 +3,36 @@
  *
  *     PROGRAM [-t SECONDS] [-q] [HOST [PORT [more arguments]]]
  *
- * checked to the last character. Exit status 2 is bad usage, 0 is -h.
+ * and the options that one program adds to it, checked to the last character.
+ * Exit status 2 is bad usage, 0 is -h.
  */
 #ifndef COMMON_OPTIONS_H
 #define COMMON_OPTIONS_H
 
 #include <stdbool.h>
 
+/* An option of one program. Its value is a number if number is set, and else
+ * one of choices. */
+struct program_option {
+    char letter;                /* 'b' for -b; 0: it has a long name only */
+    const char *name;           /* "backend" for --backend */
+    const char *value;          /* what usage calls its value: "NAME" */
+    const char *purpose;        /* what usage says of it, a few words */
+    long *number;               /* where a number is put: decimal digits, */
+    long lowest, highest;       /* in this range */
+    const char **choice;        /* where a choice is put, which is one of */
+    const char *const *choices; /* these words, the last of them NULL */
+};
+
 struct options {
     /* Set by the program. */
     const char *arguments; /* as usage shows them: "[HOST [PORT]]" */
     const char *purpose;   /* what the program does, one sentence */
-    int most_arguments;    /* how many it takes, HOST and PORT among them */
+    int least_arguments;   /* how many it needs, HOST and PORT among them, */
+    int most_arguments;    /* and takes; -1: any number */
     bool listens;          /* a server: PORT may be 0, the kernel chooses */
+    bool no_timeout;       /* it has no -t */
+    const struct program_option *own; /* the last has no name; NULL: none */
 
     /* Set by parse_options(), to what is given or else to the default. */
     const char *host; /* name, or address without brackets; 127.0.0.1 */
@@ -33,5 +50,11 @@ struct options {
  * status 2; -h or --help: the usage on standard output, and exit status 0.
  */
 void parse_options(struct options *options, int argc, char **argv);
+
+/* Returns the number that an argument of options->rest stands for: decimal
+ * digits, lowest to highest. Anything else, or NULL, is bad usage of the
+ * argument called what. */
+long parse_argument(const struct options *options, const char *what,
+                    const char *text, long lowest, long highest);
 
 #endif

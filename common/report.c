@@ -108,6 +108,23 @@ void narrate(const char *format, ...)
         die("standard output: %s", strerror(errno));
 }
 
+void narrate_bytes(const char *before, const void *bytes, size_t len,
+                   const char *format, ...)
+{
+    char prefix[400];
+    va_list arguments;
+    bool written;
+
+    if (quiet)
+        return;
+    snprintf(prefix, sizeof prefix, "%s %s ", before, quote(bytes, len).text);
+    va_start(arguments, format);
+    written = write_line(STDOUT_FILENO, prefix, format, arguments);
+    va_end(arguments);
+    if (!written)
+        die("standard output: %s", strerror(errno));
+}
+
 /*
  * Returns the length (1 to 4) of the UTF-8 sequence that bytes begin with and
  * puts its code point into *point, or returns 0 if they begin with none: a

@@ -39,6 +39,16 @@ void warn(const char *format, ...) __attribute__((format(printf, 1, 2)));
  */
 void narrate(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/*
+ * Prints BEFORE, the bytes as quote() makes them, and the formatted text, with
+ * spaces between, like narrate(): "Echoing 'hello' to 127.0.0.1:40000". With
+ * -q it does nothing, and above all does not quote, which would cost a server
+ * that is asked to be fast more than its system calls do.
+ */
+void narrate_bytes(const char *before, const void *bytes, size_t len,
+                   const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+
 /* The result of quote(): text, as a value that its user need not free. */
 struct quoted {
     char text[320];
