@@ -32,9 +32,11 @@ BUILD ?= build
 CFLAGS ?= -O2 -g
 export BUILD
 
-stage-1-programs := echo-once echo-client echo-server
-programs := $(addprefix $(BUILD)/,$(stage-1-programs))
-stages := 1
+stages := 1 2
+stage-1-programs := $(addprefix $(BUILD)/,echo-once echo-client echo-server)
+stage-2-programs := $(addprefix $(BUILD)/,discard-server multiconn-server \
+    multiconn-client c10k-server c10k-client)
+programs := $(foreach stage,$(stages),$(stage-$(stage)-programs))
 mistakes := $(basename $(notdir $(wildcard tests/mistakes/*.patch)))
 
 ##@ Start here
@@ -48,9 +50,14 @@ deps: ## install the compiler and the tools that the tests use
 	@sh scripts/deps.sh install
 
 .PHONY: stage-1
-stage-1: $(addprefix $(BUILD)/,$(stage-1-programs)) ## a blocking echo: build it, see it live, and what to do next
+stage-1: $(stage-1-programs) ## a blocking echo: build it, see it live, and what to do next
 	@sh scripts/deps.sh need bash
-	@scripts/stage-1.sh
+	@scripts/stage.sh 1
+
+.PHONY: stage-2
+stage-2: $(stage-1-programs) $(stage-2-programs) ## many connections at a time, with select(), and then ten thousand
+	@sh scripts/deps.sh need bash
+	@scripts/stage.sh 2
 
 ##@ Check
 
@@ -58,8 +65,12 @@ stage-1: $(addprefix $(BUILD)/,$(stage-1-programs)) ## a blocking echo: build it
 test: $(stages:%=test-%) test-docs ## run all tests
 
 .PHONY: test-1
-test-1: $(addprefix $(BUILD)/,$(stage-1-programs)) $(BUILD)/shim.so ## the tests of stage 1
+test-1: $(stage-1-programs) $(BUILD)/shim.so ## the tests of stage 1
 	@scripts/suite.sh tests/01-echo.bats
+
+.PHONY: test-2
+test-2: $(stage-2-programs) $(BUILD)/shim.so ## the tests of stage 2
+	@scripts/suite.sh tests/02-multiconn.bats
 
 .PHONY: test-docs
 test-docs: $(programs) ## compare the prose with the code, run its transcripts
@@ -142,9 +153,11 @@ $(BUILD)/common.a: $(common)
 
 # echo-once takes nothing from common: from an archive, the linker takes only
 # what is asked for.
-$(stage-1-programs:%=$(BUILD)/%): $(BUILD)/%: $(BUILD)/01-echo/%.o $(BUILD)/common.a
+$(stage-1-programs): $(BUILD)/%: $(BUILD)/01-echo/%.o
+$(stage-2-programs): $(BUILD)/%: $(BUILD)/02-multiconn/%.o
+$(programs): $(BUILD)/common.a
 	@echo "  link    $@"
-	@$(link) -o $@ $^ $(LDLIBS)
+	@$(link) -o $@ $(filter %.o,$^) $(BUILD)/common.a $(LDLIBS)
 
 # The shim runs inside programs of every variant, and so takes no sanitizer.
 $(BUILD)/shim.so: tests/helpers/shim.c $(BUILD)/flags.mk

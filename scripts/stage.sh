@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# stage-1.sh: shows stage 1 live. Starts echo-server on a free port, runs
-# echo-client against it, checks the echo, stops the server, and says what to
+# stage.sh N: shows stage N live. Starts its server on a free port, runs its
+# client against it, checks what came back, stops the server, and says what to
 # do next. Exit status 0 if all was as it should be.
 set -u
 cd "$(dirname "$0")/.." || exit
 build=${BUILD:-build}
-message='Hello, world'
+stage=${1:-}
 work=$(mktemp -d)
 server=
 
@@ -16,15 +16,16 @@ clean_up() {
 trap clean_up EXIT
 
 give_up() {
-    echo "stage 1: $1" >&2
+    echo "stage $stage: $1" >&2
     cat "$work/errors" >&2
     exit 1
 }
 
-# server_says TEXT: waits at most 10 s for a line of the server that has it
+# server_says TEXT [COUNT]: waits at most 10 s for so many lines of the server
+# that have it
 server_says() {
     local deadline=$((SECONDS + 10))
-    until grep -q "$1" "$work/server"; do
+    until (($(grep -c "$1" "$work/server") >= ${2:-1})); do
         kill -0 "$server" 2>/dev/null || give_up "the server ended"
         ((SECONDS < deadline)) || give_up "the server does not say: $1"
         sleep 0.05
@@ -33,35 +34,49 @@ server_says() {
 
 label() { while read -r line; do printf '%s | %s\n' "$1" "$line"; done; }
 
-echo "run    | $build/echo-server 127.0.0.1 0"
-: >"$work/server"
-"$build/echo-server" 127.0.0.1 0 >"$work/server" 2>"$work/errors" &
-server=$!
-server_says '^Listening on'
-label server <"$work/server"
-port=$(sed -n '1s/.*://p' "$work/server")
+# start_server PROGRAM: and sets port
+start_server() {
+    echo "run    | $build/$1 127.0.0.1 0"
+    : >"$work/server"
+    "$build/$1" 127.0.0.1 0 >"$work/server" 2>"$work/errors" &
+    server=$!
+    server_says '^Listening on'
+    label server <"$work/server"
+    port=$(sed -n '1s/.*://p' "$work/server")
+}
 
-# The client's lines are kept until the server's are complete, so that the
-# order of what is shown does not depend on who prints first.
-echo "run    | $build/echo-client 127.0.0.1 $port '$message'"
-"$build/echo-client" 127.0.0.1 "$port" "$message" >"$work/client" 2>&1
-status=$?
-if [[ $status -ne 0 || $(<"$work/client") != "Received '$message'" ]]; then
-    sed -n '2,$p' "$work/server" | label server
+# client PROGRAM ARGUMENT...: its lines are kept until the server's are
+# complete, so that the order of what is shown does not depend on who prints
+# first. Sets status.
+client() {
+    "$build/$1" "${@:2}" >"$work/client" 2>&1
+    status=$?
+}
+
+stop_server() {
+    kill "$server"
+    wait "$server"
+    status=$?
+    server=
+    [[ $status -eq 0 ]] || give_up "the server stopped with exit status $status"
+}
+
+show_1() {
+    local message='Hello, world'
+    start_server echo-server
+    echo "run    | $build/echo-client 127.0.0.1 $port '$message'"
+    client echo-client 127.0.0.1 "$port" "$message"
+    if [[ $status -ne 0 || $(<"$work/client") != "Received '$message'" ]]; then
+        sed -n '2,$p' "$work/server" | label server
+        label client <"$work/client"
+        give_up "sent '$message', which did not come back as it was (the client's exit status is $status)"
+    fi
+    server_says '^Closing connection'
+    sed -n 2p "$work/server" | label server
     label client <"$work/client"
-    give_up "sent '$message', which did not come back as it was (the client's exit status is $status)"
-fi
-server_says '^Closing connection'
-sed -n 2p "$work/server" | label server
-label client <"$work/client"
-sed -n '3,$p' "$work/server" | label server
-
-kill "$server"
-wait "$server"
-stopped=$?
-server=
-[[ $stopped -eq 0 ]] || give_up "the server stopped with exit status $stopped"
-cat <<TEXT
+    sed -n '3,$p' "$work/server" | label server
+    stop_server
+    cat <<TEXT
 Good: what was sent came back, and the server stopped when told to.
 
 Read   docs/01-echo.md, beside 01-echo/echo-once.c
@@ -71,3 +86,39 @@ Try    terminal 1: $build/echo-server
 Break  make mistake NAME=one-send   ("make mistake" lists them all)
 Next   make test-1, then the exercises at the end of the walkthrough
 TEXT
+}
+
+show_2() {
+    local silent
+    start_server multiconn-server
+    # The silent client of stage 1, which there kept everybody waiting.
+    echo "run    | a client that connects and says nothing"
+    exec {silent}<>"/dev/tcp/127.0.0.1/$port"
+    server_says '^Accepted connection'
+    echo "run    | $build/multiconn-client 127.0.0.1 $port 2"
+    client multiconn-client 127.0.0.1 "$port" 2
+    label client <"$work/client"
+    [[ $status -eq 0 ]] || give_up "an echo was wrong (the client's exit status is $status)"
+    server_says '^Closing connection' 2
+    exec {silent}>&-
+    server_says '^Closing connection' 3
+    sed -n '2,$p' "$work/server" | label server
+    stop_server
+    cat <<TEXT
+Good: two connections had their echo while a third said nothing.
+
+Read   docs/02-multiconn.md, beside 02-multiconn/discard-server.c
+Try    terminal 1: $build/c10k-server -q
+       terminal 2: $build/c10k-client 127.0.0.1 65432 5000
+       terminal 1: Ctrl-C stops the server
+Break  make mistake NAME=always-writable   ("make mistake" lists them all)
+Next   make test-2, make bench-2, then the exercises in the walkthrough
+TEXT
+}
+
+case $stage in
+1 | 2) "show_$stage" ;;
+*)
+    sed -n '2,4s/^# //p' "$0" >&2
+    exit 2 ;;
+esac

@@ -934,7 +934,7 @@ PYTHON
 # --- make stage-1 ------------------------------------------------------------
 
 @test "the live show of stage 1 shows both sides, and says so if the echo is wrong" {
-    run env BUILD="$build" scripts/stage-1.sh
+    run env BUILD="$build" scripts/stage.sh 1
     assert_success
     assert_line --regexp '^server \| Listening on 127.0.0.1:[0-9]+$'
     assert_line --regexp '^server \| Connected by '
@@ -952,7 +952,7 @@ client = listener.accept()[0]
 client.sendall(client.recv(100).upper())'
 SHELL
     chmod +x "$tmp/liars/echo-server"
-    run env BUILD="$tmp/liars" scripts/stage-1.sh
+    run env BUILD="$tmp/liars" scripts/stage.sh 1
     assert_failure 1
     assert_line "client | Received 'HELLO, WORLD'"
     assert_line --partial "sent 'Hello, world', which did not come back as it was"

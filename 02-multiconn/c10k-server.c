@@ -1,0 +1,278 @@
+/*
+ * c10k-server: multiconn-server for ten thousand clients. It asks the
+ * selector instead of select(), so no descriptor is too high, and with epoll
+ * an idle client costs nothing; and it finds the silent ones without a look at
+ * all. What it does for one client has not changed: hear() and answer() are
+ * the same. Read main() at the end first, then, upwards, what it calls.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "../common/buffer.h"   /* struct buffer, buffer_append() … */
+#include "../common/deadline.h" /* now_ms(), struct deadlines … */
+#include "../common/net.h"      /* start_listening(), accept_connection() … */
+#include "../common/options.h"  /* struct options, parse_options() */
+#include "../common/report.h"   /* die(), warn(), narrate(), narrate_bytes() */
+#include "../common/selector.h" /* selector_wait(), selector_next() … */
+
+struct connection {
+    int fd;
+    struct buffer output;     /* what the client has not taken yet */
+    struct deadline deadline; /* set anew whenever a byte moves */
+    struct address_name peer;
+};
+
+struct server {
+    int listener;
+    bool resting; /* the listener is left out of the wait */
+    struct selector *selector;
+    struct deadlines deadlines;
+    long long now; /* when this turn began */
+};
+
+/* The self-pipe: what stop() writes into it, the selector finds. */
+static int stop_pipe[2];
+
+static void stop(int signal_number)
+{
+    int error = errno; /* of whatever call the signal came in between */
+
+    (void)signal_number;
+    (void)!write(stop_pipe[1], "", 1); /* full: it says so already */
+    errno = error;
+}
+
+/* A signal becomes one more descriptor that is ready, and can come at any
+ * moment: no back end needs a mask, and the byte is there until it is read. */
+static void catch_signals(void)
+{
+    struct sigaction action = {.sa_handler = stop};
+
+    if (pipe(stop_pipe) < 0)
+        die("pipe: %s", strerror(errno));
+    for (int i = 0; i < 2; i++)
+        if (fcntl(stop_pipe[i], F_SETFD, FD_CLOEXEC) < 0 ||
+            fcntl(stop_pipe[i], F_SETFL, O_NONBLOCK) < 0)
+            die("pipe: %s", strerror(errno));
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+}
+
+/* As in multiconn-server. */
+static bool prepare(int fd)
+{
+    return fcntl(fd, F_SETFL, O_NONBLOCK) == 0 &&
+           set_socket_option(fd, IPPROTO_TCP, TCP_NODELAY, 1) &&
+           set_socket_option(fd, SOL_SOCKET, SO_SNDBUF, 65536);
+}
+
+/* Returns a new connection that waits for its first bytes, or NULL and
+ * errno. */
+static struct connection *meet(struct server *server, int fd)
+{
+    struct connection *connection = calloc(1, sizeof *connection);
+
+    if (connection == NULL)
+        return NULL;
+    connection->fd = fd;
+    connection->deadline.owner = connection;
+    if (prepare(fd) &&
+        selector_add(server->selector, fd, SELECTOR_READ, connection)) {
+        deadline_set(&server->deadlines, &connection->deadline, server->now);
+        return connection;
+    }
+    free(connection);
+    return NULL;
+}
+
+/* Takes one client from the queue. If accept() lacks something, the listener
+ * rests for a turn of at most 100 ms; the lack is said once, when it is new. */
+static void welcome(struct server *server)
+{
+    bool rested = server->resting;
+    struct connection *connection;
+    struct address_name peer;
+    int fd = accept_connection(server->listener, &peer);
+
+    server->resting = fd < 0 && errno != EAGAIN;
+    if (server->resting && !rested)
+        warn("accept: %s", strerror(errno));
+    if (fd < 0)
+        return;
+    connection = meet(server, fd);
+    if (connection == NULL) {
+        warn("connection from %s: descriptor %d: %s", peer.text, fd,
+             strerror(errno));
+        close(fd);
+        return;
+    }
+    connection->peer = peer;
+    narrate("Accepted connection from %s", peer.text);
+}
+
+/* Ends one connection; error is why, or 0 if the client has finished. */
+static void part(struct server *server, struct connection *connection,
+                 int error)
+{
+    if (error != 0)
+        warn("connection from %s: %s", connection->peer.text, strerror(error));
+    narrate("Closing connection to %s", connection->peer.text);
+    selector_remove(server->selector, connection->fd);
+    deadline_clear(&connection->deadline);
+    buffer_clear(&connection->output);
+    close(connection->fd);
+    free(connection);
+}
+
+/* A byte has moved: what the connection waits for next, and how long. While
+ * output waits, it is not read: that is the backpressure. */
+static void watch(struct server *server, struct connection *connection)
+{
+    deadline_set(&server->deadlines, &connection->deadline, server->now);
+    if (!selector_modify(server->selector, connection->fd,
+                         connection->output.len > 0 ? SELECTOR_WRITE
+                                                    : SELECTOR_READ))
+        part(server, connection, errno);
+}
+
+static bool must_wait(void)
+{
+    return errno == EAGAIN || errno == EINTR;
+}
+
+/* Receives once and answers at once; keeps what the kernel does not take. */
+static void hear(struct server *server, struct connection *connection)
+{
+    unsigned char buf[16384];
+    ssize_t received = recv(connection->fd, buf, sizeof buf, 0);
+    ssize_t sent;
+
+    if (received < 0 && must_wait())
+        return;
+    if (received <= 0) {
+        part(server, connection, received < 0 ? errno : 0);
+        return;
+    }
+    narrate_bytes("Echoing", buf, (size_t)received, "to %s",
+                  connection->peer.text);
+    sent = send(connection->fd, buf, (size_t)received, 0);
+    if (sent < 0 && must_wait())
+        sent = 0;
+    if (sent < 0)
+        part(server, connection, errno);
+    else if (!buffer_append(&connection->output, buf + sent,
+                            (size_t)(received - sent)))
+        part(server, connection, ENOMEM);
+    else
+        watch(server, connection);
+}
+
+/* Sends what the last turns have left. */
+static void answer(struct server *server, struct connection *connection)
+{
+    ssize_t sent = send(connection->fd, buffer_head(&connection->output),
+                        connection->output.len, 0);
+
+    if (sent < 0 && must_wait())
+        return;
+    if (sent < 0) {
+        part(server, connection, errno);
+        return;
+    }
+    buffer_consume(&connection->output, (size_t)sent);
+    watch(server, connection);
+}
+
+/* Ends the connections that have not moved a byte for too long. Returns how
+ * long the next wait may be, in milliseconds, or -1. */
+static long end_silent(struct server *server)
+{
+    struct connection *connection;
+    long ms;
+
+    while ((connection = deadlines_expired(&server->deadlines, server->now)))
+        part(server, connection, ETIMEDOUT);
+    ms = deadlines_wait(&server->deadlines, server->now);
+    return server->resting && (ms < 0 || ms > 100) ? 100 : ms;
+}
+
+/* The listener is watched, or, while it rests, not. */
+static void watch_listener(struct server *server)
+{
+    if (!selector_modify(server->selector, server->listener,
+                         server->resting ? 0 : SELECTOR_READ))
+        die("selector: %s", strerror(errno));
+}
+
+/* Waits until somebody is ready, and serves everybody who is. Returns false
+ * when a signal says to stop. */
+static bool take_turn(struct server *server)
+{
+    struct selector_event event;
+    long ms = end_silent(server);
+
+    watch_listener(server);
+    if (selector_wait(server->selector, ms) < 0)
+        die("selector: %s", strerror(errno));
+    server->now = now_ms();
+    if (server->resting)
+        welcome(server);
+    while (selector_next(server->selector, &event)) {
+        struct connection *connection = event.data;
+
+        if (event.fd == stop_pipe[0])
+            return false;
+        if (event.fd == server->listener)
+            welcome(server);
+        else if (connection->output.len > 0)
+            answer(server, connection);
+        else
+            hear(server, connection);
+    }
+    return true;
+}
+
+int main(int argc, char **argv)
+{
+    static struct server server;
+    const char *backend = selector_backends[0];
+    const struct program_option own[] = {
+        {'b', "backend", "NAME", "epoll, poll or select (the best there is)",
+         .choice = &backend, .choices = selector_backends},
+        {.name = NULL},
+    };
+    struct options options = {
+        .arguments = "[HOST [PORT]]",
+        .purpose = "Sends back what clients send, to thousands at a time.",
+        .most_arguments = 2,
+        .listens = true,
+        .own = own,
+    };
+
+    signal(SIGPIPE, SIG_IGN);
+    parse_options(&options, argc, argv);
+    catch_signals();
+    raise_descriptor_limit();
+    server.now = now_ms();
+    deadlines_start(&server.deadlines, options.timeout_ms);
+    server.selector = selector_new(backend);
+    if (server.selector == NULL)
+        die("%s: %s", backend, strerror(errno));
+    server.listener = start_listening(options.host, options.port);
+    if (fcntl(server.listener, F_SETFL, O_NONBLOCK) < 0)
+        die("fcntl: %s", strerror(errno));
+    if (!selector_add(server.selector, stop_pipe[0], SELECTOR_READ, NULL) ||
+        !selector_add(server.selector, server.listener, SELECTOR_READ, NULL))
+        die("%s: %s", backend, strerror(errno));
+    while (take_turn(&server))
+        ;
+    return 0;
+}
