@@ -91,6 +91,13 @@ check-variants:
 check-code:
 	@scripts/check-code.sh
 
+##@ Measure
+
+.PHONY: bench-2
+bench-2: $(stage-2-programs) $(BUILD)/bare-epoll-echo ## what many connections cost: tables, and plots (six minutes at most)
+	@sh scripts/deps.sh need python3 gnuplot
+	@tests/bench/bench-2.py
+
 ##@ Learn from mistakes
 
 .PHONY: mistake
@@ -114,7 +121,7 @@ docs: ## bring the excerpts in docs/ up to date with the code
 .PHONY: format
 format: ## lay out the C code in the house style
 	@sh scripts/deps.sh need clang-format
-	clang-format -i $(wildcard common/*.[ch] 0*/*.[ch] tests/helpers/*.c)
+	clang-format -i $(wildcard common/*.[ch] 0*/*.[ch] tests/helpers/*.c tests/bench/*.c)
 
 .PHONY: clean
 clean: ## remove all that was made
@@ -155,7 +162,8 @@ $(BUILD)/common.a: $(common)
 # what is asked for.
 $(stage-1-programs): $(BUILD)/%: $(BUILD)/01-echo/%.o
 $(stage-2-programs): $(BUILD)/%: $(BUILD)/02-multiconn/%.o
-$(programs): $(BUILD)/common.a
+$(BUILD)/bare-epoll-echo: $(BUILD)/tests/bench/bare-epoll-echo.o
+$(programs) $(BUILD)/bare-epoll-echo: $(BUILD)/common.a
 	@echo "  link    $@"
 	@$(link) -o $@ $(filter %.o,$^) $(BUILD)/common.a $(LDLIBS)
 
@@ -163,6 +171,6 @@ $(programs): $(BUILD)/common.a
 $(BUILD)/shim.so: tests/helpers/shim.c $(BUILD)/flags.mk
 	@$(CC) -std=c11 -O2 -fPIC -shared -o $@ $<
 
--include $(wildcard $(BUILD)/*/*.d)
+-include $(wildcard $(BUILD)/*/*.d $(BUILD)/tests/bench/*.d)
 
 endif

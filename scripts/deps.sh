@@ -1,6 +1,7 @@
 #!/bin/sh
 # deps.sh install [GOAL...]   installs what is missing to build, run and test,
-#                             and for GOALs of "make check" its analysers too
+#                             and for GOALs of "make check" its analysers,
+#                             for "make bench-2" what draws its plots, too
 # deps.sh need TOOL...        says in one line what to install, and fails, if
 #                             a tool is missing
 #
@@ -46,6 +47,14 @@ git          git               git               git               git          
 ROWS
 }
 
+# What only "make bench-2" uses.
+bench_table() {
+    cat <<'ROWS'
+thing        apt               dnf               apk               pacman         zypper            brew
+gnuplot      gnuplot-nox       gnuplot-minimal   gnuplot           gnuplot        gnuplot           gnuplot
+ROWS
+}
+
 # present THING: is it on this machine, and the right one of its name?
 present() {
     case $1 in
@@ -75,7 +84,7 @@ manager() {
 # column THING...: the packages of things that are missing, for $packager
 packages() {
     for thing; do
-        { table; check_table; } | awk -v thing="$thing" -v column="$packager" '
+        { table; check_table; bench_table; } | awk -v thing="$thing" -v column="$packager" '
             $1 == "thing" { for (i = 2; i <= NF; i++) if ($i == column) c = i }
             $1 == thing && $c != "-" { print $c; exit }'
     done | sort -u | tr '\n' ' '
@@ -115,6 +124,10 @@ install)
     *" check"* | *" mistakes "*)
         things="$things $(check_table | awk '$1 != "thing" { print $1 }')" ;;
     esac
+    case " $* " in
+    *" bench"*)
+        things="$things $(bench_table | awk '$1 != "thing" { print $1 }')" ;;
+    esac
     missing=
     for thing in $things; do
         present "$thing" || missing="$missing $thing"
@@ -140,6 +153,7 @@ need)
         present "$thing" && continue
         goals=deps
         check_table | grep -q "^$thing " && goals='deps check'
+        bench_table | grep -q "^$thing " && goals='deps bench-2'
         echo "$thing is missing: \"make $goals\" installs it" >&2
         exit 1
     done
