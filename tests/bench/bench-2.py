@@ -106,7 +106,7 @@ def asking(case, port):
 
 def flooding(port):
     return running(sys.executable, TESTS / "helpers/peer.py", "connect",
-                   "127.0.0.1", port, "say", "here I come", "zeros", 10**9,
+                   "127.0.0.1", port, "say", "here I come", "zeros", 10**8,
                    stderr=subprocess.DEVNULL)
 
 
@@ -195,7 +195,8 @@ def columns(samples, field, form, what):
     and the median for each back end, or "-" where it was not measured."""
     found = {}
     for case, runs in samples.items():
-        row = found.setdefault(getattr(case, what), dict.fromkeys(BACKENDS, "-"))
+        row = found.setdefault(getattr(case, what),
+                               dict.fromkeys(BACKENDS, "-"))
         row[case.server] = form.format(median(runs, field))
     return [[str(count), *row.values()] for count, row in found.items()]
 
