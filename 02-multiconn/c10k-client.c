@@ -142,9 +142,10 @@ static void fail(struct client *client, struct connection *connection,
 static void start(struct client *client, struct connection *connection)
 {
     const struct addrinfo *to = connection->address;
-    int fd = socket(to->ai_family, to->ai_socktype, 0);
+    int fd;
 
     set_state(client, connection, CONNECTING);
+    fd = socket(to->ai_family, to->ai_socktype, 0);
     if (fd >= 0 &&
         !selector_add(client->selector, fd, SELECTOR_WRITE, connection)) {
         int error = errno;
@@ -196,7 +197,10 @@ static void speak(struct client *client, struct connection *connection)
         fail(client, connection, strerror(errno));
         return;
     }
-    connection->sent += n > 0 ? (size_t)n : 0;
+    if (n > 0) {
+        connection->sent += (size_t)n;
+        deadline_set(&client->deadlines, &connection->deadline, client->now);
+    }
     if (!selector_modify(client->selector, connection->fd,
                          connection->sent < client->size
                              ? SELECTOR_READ | SELECTOR_WRITE
@@ -208,6 +212,7 @@ static void begin_round(struct client *client, struct connection *connection)
 {
     connection->sent = connection->received = 0;
     connection->began = now_ns();
+    client->now = (long long)(connection->began / 1000000);
     set_state(client, connection, TALKING);
     speak(client, connection);
 }
@@ -253,6 +258,7 @@ static void take_turn(struct client *client)
 {
     struct selector_event event;
     struct connection *late;
+    long long before = client->now;
 
     if (selector_wait(client->selector,
                       deadlines_wait(&client->deadlines, client->now)) < 0)
@@ -268,7 +274,7 @@ static void take_turn(struct client *client)
         else
             speak(client, connection);
     }
-    while ((late = deadlines_expired(&client->deadlines, client->now)) != NULL)
+    while ((late = deadlines_expired(&client->deadlines, before)) != NULL)
         fail(client, late, strerror(ETIMEDOUT));
 }
 
@@ -302,6 +308,16 @@ static void talk(struct client *client, int first, int count, long rounds)
         take_turn(client);
 }
 
+/* One line. No stdio: what fails by EINTR is said again. */
+static void print_result(const char *name, int decimals, double value,
+                         const char *unit)
+{
+    while (dprintf(STDOUT_FILENO, "%-10s %12.*f%s\n", name, decimals, value,
+                   unit) < 0)
+        if (errno != EINTR)
+            die("standard output: %s", strerror(errno));
+}
+
 static void print_results(const struct client *client, double seconds)
 {
     static const struct {
@@ -312,15 +328,14 @@ static void print_results(const struct client *client, double seconds)
     };
     double requests = (double)client->latencies.count;
 
-    printf("requests/s %12.0f\n", requests / seconds);
-    printf("MB/s       %12.3f\n",
-           requests * (double)client->size / seconds / 1e6);
+    print_result("requests/s", 0, requests / seconds, "");
+    print_result("MB/s", 3, requests * (double)client->size / seconds / 1e6,
+                 "");
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
-        printf("%-10s %12.3f ms\n", rows[i].name,
-               (double)histogram_quantile(&client->latencies, rows[i].share) /
-                   1e6);
-    if (fflush(stdout) == EOF || ferror(stdout))
-        die("standard output: %s", strerror(errno));
+        print_result(
+            rows[i].name, 3,
+            (double)histogram_quantile(&client->latencies, rows[i].share) / 1e6,
+            " ms");
 }
 
 static void make_connections(struct client *client)
@@ -373,7 +388,6 @@ int main(int argc, char **argv)
     client.address = list;
     client.count = active + (int)idle;
     client.size = (size_t)size;
-    client.now = now_ms();
     deadlines_start(&client.deadlines, options.timeout_ms);
     client.selector = selector_new(backend);
     if (client.selector == NULL)
@@ -381,6 +395,7 @@ int main(int argc, char **argv)
     make_pattern(&client);
     make_connections(&client);
 
+    client.now = now_ms();
     open_all(&client);
     narrate("Connected %d connections", client.count - client.failed);
     client.measuring = true;

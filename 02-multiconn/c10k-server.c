@@ -1,9 +1,10 @@
 /*
  * c10k-server: multiconn-server for ten thousand clients. It asks the
- * selector instead of select(), so no descriptor is too high, and with epoll
- * an idle client costs nothing; and it finds the silent ones without a look at
- * all. What it does for one client has not changed: hear() and answer() are
- * the same. Read main() at the end first, then, upwards, what it calls.
+ * selector instead of select(): with poll and epoll no descriptor is too high,
+ * and with epoll an idle client costs nothing. And it finds the silent ones
+ * without a look at all. What it does for one client has not changed: hear()
+ * and answer() are the same. Read main() at the end first, then, upwards, what
+ * it calls.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -22,6 +23,8 @@
 #include "../common/report.h"   /* die(), warn(), narrate(), narrate_bytes() */
 #include "../common/selector.h" /* selector_wait(), selector_next() … */
 
+enum { NEWCOMERS = 32 }; /* in a turn, as in discard-server */
+
 struct connection {
     int fd;
     struct buffer output;     /* what the client has not taken yet */
@@ -31,40 +34,15 @@ struct connection {
 
 struct server {
     int listener;
-    bool resting; /* the listener is left out of the wait */
+    bool lacking; /* accept() has failed for want of something */
+    bool resting; /* and the listener is left out of the next wait */
     struct selector *selector;
     struct deadlines deadlines;
-    long long now; /* when this turn began */
+    long long now; /* when the last wait ended */
 };
 
 /* The self-pipe: what stop() writes into it, the selector finds. */
 static int stop_pipe[2];
-
-static void stop(int signal_number)
-{
-    int error = errno; /* of whatever call the signal came in between */
-
-    (void)signal_number;
-    (void)!write(stop_pipe[1], "", 1); /* full: it says so already */
-    errno = error;
-}
-
-/* A signal becomes one more descriptor that is ready, and can come at any
- * moment: no back end needs a mask, and the byte is there until it is read. */
-static void catch_signals(void)
-{
-    struct sigaction action = {.sa_handler = stop};
-
-    if (pipe(stop_pipe) < 0)
-        die("pipe: %s", strerror(errno));
-    for (int i = 0; i < 2; i++)
-        if (fcntl(stop_pipe[i], F_SETFD, FD_CLOEXEC) < 0 ||
-            fcntl(stop_pipe[i], F_SETFL, O_NONBLOCK) < 0)
-            die("pipe: %s", strerror(errno));
-    sigemptyset(&action.sa_mask);
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-}
 
 /* As in multiconn-server. */
 static bool prepare(int fd)
@@ -74,48 +52,49 @@ static bool prepare(int fd)
            set_socket_option(fd, SOL_SOCKET, SO_SNDBUF, 65536);
 }
 
-/* Returns a new connection that waits for its first bytes, or NULL and
- * errno. */
-static struct connection *meet(struct server *server, int fd)
+/* Begins a connection: false and errno if it cannot. */
+static bool begin(struct server *server, int fd, struct address_name peer)
 {
-    struct connection *connection = calloc(1, sizeof *connection);
+    struct connection *connection = malloc(sizeof *connection);
 
     if (connection == NULL)
-        return NULL;
-    connection->fd = fd;
+        return false;
+    *connection = (struct connection){.fd = fd, .peer = peer};
     connection->deadline.owner = connection;
     if (prepare(fd) &&
         selector_add(server->selector, fd, SELECTOR_READ, connection)) {
         deadline_set(&server->deadlines, &connection->deadline, server->now);
-        return connection;
+        return true;
     }
     free(connection);
-    return NULL;
+    return false;
 }
 
-/* Takes one client from the queue. If accept() lacks something, the listener
- * rests for a turn of at most 100 ms; the lack is said once, when it is new. */
-static void welcome(struct server *server)
+static void greet(struct server *server, int fd, struct address_name peer)
 {
-    bool rested = server->resting;
-    struct connection *connection;
-    struct address_name peer;
-    int fd = accept_connection(server->listener, &peer);
-
-    server->resting = fd < 0 && errno != EAGAIN;
-    if (server->resting && !rested)
-        warn("accept: %s", strerror(errno));
-    if (fd < 0)
-        return;
-    connection = meet(server, fd);
-    if (connection == NULL) {
-        warn("connection from %s: descriptor %d: %s", peer.text, fd,
-             strerror(errno));
-        close(fd);
+    if (begin(server, fd, peer)) {
+        narrate("Accepted connection from %s", peer.text);
         return;
     }
-    connection->peer = peer;
-    narrate("Accepted connection from %s", peer.text);
+    warn("connection from %s: descriptor %d: %s", peer.text, fd,
+         errno == ERANGE ? "too high for select()" : strerror(errno));
+    close(fd);
+}
+
+/* As in multiconn-server. */
+static void welcome(struct server *server)
+{
+    struct address_name peer;
+    int fd = accept_connection(server->listener, &peer);
+    bool lacking = fd < 0 && errno != EAGAIN;
+
+    if (lacking && !server->lacking)
+        warn("accept: %s", strerror(errno));
+    server->lacking = server->resting = lacking;
+    for (int i = 1; fd >= 0; i++) {
+        greet(server, fd, peer);
+        fd = i < NEWCOMERS ? accept_connection(server->listener, &peer) : -1;
+    }
 }
 
 /* Ends one connection; error is why, or 0 if the client has finished. */
@@ -191,25 +170,31 @@ static void answer(struct server *server, struct connection *connection)
     watch(server, connection);
 }
 
-/* Ends the connections that have not moved a byte for too long. Returns how
- * long the next wait may be, in milliseconds, or -1. */
-static long end_silent(struct server *server)
+/* Ends those who were late already when the last wait began, at the time
+ * before, and have not moved a byte in this turn either. */
+static void end_silent(struct server *server, long long before)
 {
     struct connection *connection;
-    long ms;
 
-    while ((connection = deadlines_expired(&server->deadlines, server->now)))
+    while ((connection = deadlines_expired(&server->deadlines, before)))
         part(server, connection, ETIMEDOUT);
-    ms = deadlines_wait(&server->deadlines, server->now);
-    return server->resting && (ms < 0 || ms > 100) ? 100 : ms;
 }
 
-/* The listener is watched, or, while it rests, not. */
+/* The listener is watched, or, while it rests, not. If there is no memory to
+ * watch it, it rests. */
 static void watch_listener(struct server *server)
 {
     if (!selector_modify(server->selector, server->listener,
                          server->resting ? 0 : SELECTOR_READ))
-        die("selector: %s", strerror(errno));
+        server->resting = true;
+}
+
+/* Returns how long the next wait may be, in milliseconds, or -1: for ever. */
+static long patience(const struct server *server)
+{
+    long ms = deadlines_wait(&server->deadlines, server->now);
+
+    return server->resting && (ms < 0 || ms > 100) ? 100 : ms;
 }
 
 /* Waits until somebody is ready, and serves everybody who is. Returns false
@@ -217,27 +202,62 @@ static void watch_listener(struct server *server)
 static bool take_turn(struct server *server)
 {
     struct selector_event event;
-    long ms = end_silent(server);
+    long long before = server->now;
+    bool calling = false;
 
     watch_listener(server);
-    if (selector_wait(server->selector, ms) < 0)
+    if (selector_wait(server->selector, patience(server)) < 0)
         die("selector: %s", strerror(errno));
     server->now = now_ms();
-    if (server->resting)
-        welcome(server);
+    server->resting = false;
     while (selector_next(server->selector, &event)) {
         struct connection *connection = event.data;
 
         if (event.fd == stop_pipe[0])
             return false;
         if (event.fd == server->listener)
-            welcome(server);
+            calling = true;
         else if (connection->output.len > 0)
             answer(server, connection);
         else
             hear(server, connection);
     }
+    if (calling)
+        welcome(server);
+    end_silent(server, before);
     return true;
+}
+
+/* As in multiconn-server, but the loop learns of it from the pipe. */
+static void stop(int signal_number)
+{
+    int error = errno; /* of whatever call the signal came in between */
+
+    if (signal_number == SIGALRM)
+        _exit(0);
+    while (write(stop_pipe[1], "", 1) < 0 && errno == EINTR)
+        ; /* EAGAIN: the pipe is full, and says it already */
+    alarm(1);
+    errno = error;
+}
+
+/* A signal becomes one more descriptor that is ready. The byte stays in the
+ * pipe until it is read, so the signal may come at any moment. */
+static void catch_signals(void)
+{
+    struct sigaction on_stop = {.sa_handler = stop};
+
+    if (pipe(stop_pipe) < 0)
+        die("pipe: %s", strerror(errno));
+    for (int i = 0; i < 2; i++)
+        if (fcntl(stop_pipe[i], F_SETFD, FD_CLOEXEC) < 0 ||
+            fcntl(stop_pipe[i], F_SETFL, O_NONBLOCK) < 0)
+            die("pipe: %s", strerror(errno));
+    sigemptyset(&on_stop.sa_mask);
+    signal(SIGPIPE, SIG_IGN);
+    sigaction(SIGINT, &on_stop, NULL);
+    sigaction(SIGTERM, &on_stop, NULL);
+    sigaction(SIGALRM, &on_stop, NULL);
 }
 
 int main(int argc, char **argv)
@@ -257,7 +277,6 @@ int main(int argc, char **argv)
         .own = own,
     };
 
-    signal(SIGPIPE, SIG_IGN);
     parse_options(&options, argc, argv);
     catch_signals();
     raise_descriptor_limit();
@@ -267,11 +286,10 @@ int main(int argc, char **argv)
     if (server.selector == NULL)
         die("%s: %s", backend, strerror(errno));
     server.listener = start_listening(options.host, options.port);
-    if (fcntl(server.listener, F_SETFL, O_NONBLOCK) < 0)
-        die("fcntl: %s", strerror(errno));
-    if (!selector_add(server.selector, stop_pipe[0], SELECTOR_READ, NULL) ||
+    if (!prepare(server.listener) ||
+        !selector_add(server.selector, stop_pipe[0], SELECTOR_READ, NULL) ||
         !selector_add(server.selector, server.listener, SELECTOR_READ, NULL))
-        die("%s: %s", backend, strerror(errno));
+        die("listener: %s", strerror(errno));
     while (take_turn(&server))
         ;
     return 0;

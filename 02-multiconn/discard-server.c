@@ -1,7 +1,8 @@
 /*
  * discard-server: reads what clients send and throws it away (RFC 863), for
  * many clients at a time in one process: select() says who has something to
- * say. Read main() at the end first, then, upwards, what it calls.
+ * say. Read main() at the end first, then take_turn(), then, upwards, what it
+ * calls.
  *
  * It promises no time-out: a silent client keeps its place.
  */
@@ -17,46 +18,21 @@
 #include "../common/options.h" /* struct options, parse_options() */
 #include "../common/report.h"  /* die(), warn(), narrate(), narrate_bytes() */
 
+/* How many may come in a turn. Where many clients are served, a turn is long: a
+ * queue should not have to wait for as many turns. */
+enum { NEWCOMERS = 32 };
+
 struct server {
     int listener;
-    int highest;                           /* the highest descriptor so far */
-    fd_set reading;                        /* who is watched for bytes */
+    bool lacking;   /* accept() has failed for want of something */
+    bool resting;   /* and the listener is left out of the next wait */
+    fd_set reading; /* who is watched for bytes */
+    int highest;    /* the highest descriptor in it so far */
     struct address_name peers[FD_SETSIZE]; /* by descriptor */
 };
 
-static volatile sig_atomic_t stopping;
-
-static void stop(int signal_number)
-{
-    (void)signal_number;
-    stopping = 1;
-}
-
-/*
- * From here on, SIGINT and SIGTERM are blocked: they are kept until pselect()
- * lets them through with *while_waiting, the mask without them. So none comes
- * between the look at stopping and the wait, where the server would go to
- * sleep on what it has just been told.
- */
-static void catch_signals(sigset_t *while_waiting)
-{
-    struct sigaction action = {.sa_handler = stop};
-    sigset_t both;
-
-    sigemptyset(&both);
-    sigaddset(&both, SIGINT);
-    sigaddset(&both, SIGTERM);
-    sigprocmask(SIG_BLOCK, &both, while_waiting);
-    sigdelset(while_waiting, SIGINT);
-    sigdelset(while_waiting, SIGTERM);
-    sigemptyset(&action.sa_mask);
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-    signal(SIGPIPE, SIG_IGN);
-}
-
 /* A call on this descriptor that would wait fails with EAGAIN instead. */
-static bool set_nonblocking(int fd)
+static bool prepare(int fd)
 {
     return fcntl(fd, F_SETFL, O_NONBLOCK) == 0;
 }
@@ -68,24 +44,11 @@ static void watch(struct server *server, int fd)
         server->highest = fd;
 }
 
-/* Takes one client from the queue. If accept() lacks something, such as a
- * descriptor, the listener is left out of the next wait: it would be ready
- * at once, again and again. The lack is said once, when it is new. */
-static void welcome(struct server *server, bool new)
+/* Receives a new client. FD_SET() of a descriptor that is too high would write
+ * past the end of the set. */
+static void greet(struct server *server, int fd, struct address_name peer)
 {
-    struct address_name peer;
-    int fd = accept_connection(server->listener, &peer);
-
-    if (fd < 0 && errno == EAGAIN)
-        return;
-    if (fd < 0) {
-        if (new)
-            warn("accept: %s", strerror(errno));
-        FD_CLR(server->listener, &server->reading);
-        return;
-    }
-    /* FD_SET() of more would write past the end of the set. */
-    if (fd >= FD_SETSIZE || !set_nonblocking(fd)) {
+    if (fd >= FD_SETSIZE || !prepare(fd)) {
         warn("connection from %s: descriptor %d: %s", peer.text, fd,
              fd >= FD_SETSIZE ? "too high for select()" : strerror(errno));
         close(fd);
@@ -94,6 +57,28 @@ static void welcome(struct server *server, bool new)
     server->peers[fd] = peer;
     narrate("Accepted connection from %s", peer.text);
     watch(server, fd);
+}
+
+/*
+ * Takes clients from the queue, the first of which is there. If accept() lacks
+ * something for it, such as a descriptor, the listener rests: it would be ready
+ * at once, again and again. The lack is said once, when it is new. (Without a
+ * descriptor accept() fails also when nobody waits: what it says to those after
+ * the first does not count.)
+ */
+static void welcome(struct server *server)
+{
+    struct address_name peer;
+    int fd = accept_connection(server->listener, &peer);
+    bool lacking = fd < 0 && errno != EAGAIN;
+
+    if (lacking && !server->lacking)
+        warn("accept: %s", strerror(errno));
+    server->lacking = server->resting = lacking;
+    for (int i = 1; fd >= 0; i++) {
+        greet(server, fd, peer);
+        fd = i < NEWCOMERS ? accept_connection(server->listener, &peer) : -1;
+    }
 }
 
 /* Receives once: a client that never stops gets its turn, and no more. */
@@ -117,26 +102,33 @@ static void hear(struct server *server, int fd)
 }
 
 /* Waits until somebody is ready, and serves everybody who is. */
-static void take_turn(struct server *server, const sigset_t *while_waiting)
+static void take_turn(struct server *server)
 {
-    const struct timespec pause = {0, 100000000}; /* 100 ms */
-    fd_set ready = server->reading; /* a copy, for pselect() writes into it */
-    bool rested = !FD_ISSET(server->listener, &ready);
-    int n = pselect(server->highest + 1, &ready, NULL, NULL,
-                    rested ? &pause : NULL, while_waiting);
+    struct timeval pause = {.tv_usec = 100000};
+    fd_set ready = server->reading; /* a copy: select() writes into it */
 
-    FD_SET(server->listener, &server->reading);
-    if (n < 0 && errno == EINTR)
+    if (server->resting)
+        FD_CLR(server->listener, &ready);
+    if (select(server->highest + 1, &ready, NULL, NULL,
+               server->resting ? &pause : NULL) < 0) {
+        if (errno != EINTR)
+            die("select: %s", strerror(errno));
         return; /* and ready means nothing */
-    if (n < 0)
-        die("pselect: %s", strerror(errno));
-    /* The listener comes last: a number that hear() closes and welcome() uses
-     * anew is not heard again for what the old connection had. */
+    }
+    server->resting = false;
+    /* Newcomers last: nothing in ready is about them. */
     for (int fd = 0; fd <= server->highest; fd++)
         if (fd != server->listener && FD_ISSET(fd, &ready))
             hear(server, fd);
-    if (rested || FD_ISSET(server->listener, &ready))
-        welcome(server, !rested);
+    if (FD_ISSET(server->listener, &ready))
+        welcome(server);
+}
+
+/* As in stage 1. */
+static void stop(int signal_number)
+{
+    (void)signal_number;
+    _exit(0);
 }
 
 int main(int argc, char **argv)
@@ -149,15 +141,20 @@ int main(int argc, char **argv)
         .listens = true,
         .no_timeout = true,
     };
-    sigset_t while_waiting;
+    struct sigaction on_stop = {.sa_handler = stop};
 
-    catch_signals(&while_waiting);
+    sigemptyset(&on_stop.sa_mask);
+    signal(SIGPIPE, SIG_IGN);
+    sigaction(SIGINT, &on_stop, NULL);
+    sigaction(SIGTERM, &on_stop, NULL);
     parse_options(&options, argc, argv);
+
     server.listener = start_listening(options.host, options.port);
-    if (!set_nonblocking(server.listener))
-        die("fcntl: %s", strerror(errno));
+    if (server.listener >= FD_SETSIZE || !prepare(server.listener))
+        die("listener: descriptor %d: %s", server.listener,
+            server.listener >= FD_SETSIZE ? "too high for select()"
+                                          : strerror(errno));
     watch(&server, server.listener);
-    while (!stopping)
-        take_turn(&server, &while_waiting);
-    return 0;
+    for (;;)
+        take_turn(&server);
 }

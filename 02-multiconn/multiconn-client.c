@@ -28,6 +28,8 @@ struct connection {
     int fd;
     const struct addrinfo *address; /* the one that is tried */
     size_t sent, received;          /* bytes of the script, so far */
+    const char *const *next;        /* the message after the present one, */
+    size_t end;                     /* which ends here in the script */
     long long progress;             /* when something last happened */
 };
 
@@ -68,10 +70,11 @@ static void fail(struct client *client, struct connection *connection,
 static void start(struct client *client, struct connection *connection)
 {
     const struct addrinfo *to = connection->address;
-    int fd = socket(to->ai_family, to->ai_socktype, 0);
+    int fd;
 
     narrate("Starting connection %d to %s", connection->number,
             name_address(to->ai_addr, to->ai_addrlen).text);
+    fd = socket(to->ai_family, to->ai_socktype, 0);
     connection->fd = fd;
     connection->progress = now_ms();
     if (fd >= FD_SETSIZE)
@@ -83,9 +86,19 @@ static void start(struct client *client, struct connection *connection)
         fail(client, connection, strerror(errno));
 }
 
+/* When all has come back, we say that we have finished; the server may then
+ * only do the same. (After a reset, shutdown() fails, and recv() says why.) */
+static void finish_if_complete(const struct client *client,
+                               const struct connection *connection)
+{
+    if (connection->received == client->length)
+        shutdown(connection->fd, SHUT_WR);
+}
+
 /* The socket is writable: connect() has ended, and SO_ERROR says how. From
  * here on, these functions return NULL, or why the connection fails. */
-static const char *end_connect(struct connection *connection)
+static const char *end_connect(struct client *client,
+                               struct connection *connection)
 {
     int error;
     socklen_t len = sizeof error;
@@ -95,6 +108,7 @@ static const char *end_connect(struct connection *connection)
     if (error != 0)
         return strerror(error);
     connection->state = TALKING;
+    finish_if_complete(client, connection); /* there may be nothing to say */
     return NULL;
 }
 
@@ -110,18 +124,18 @@ static const char *unless_it_must_wait(void)
 /* Sends what is left of one message, as far as the kernel takes it. */
 static const char *speak(struct client *client, struct connection *connection)
 {
-    const char *const *message = client->messages;
-    size_t end = strlen(*message); /* of the message, in the script */
+    const char *message;
     ssize_t n;
 
-    while (end <= connection->sent)
-        end += strlen(*++message);
+    while (connection->end == connection->sent) /* past empty ones, too */
+        connection->end += strlen(*connection->next++);
+    message = connection->next[-1];
     n = send(connection->fd, client->script + connection->sent,
-             end - connection->sent, 0);
+             connection->end - connection->sent, 0);
     if (n < 0)
         return unless_it_must_wait();
-    if (connection->sent + strlen(*message) == end)
-        narrate_bytes("Sending", *message, strlen(*message), "to connection %d",
+    if (connection->sent + strlen(message) == connection->end)
+        narrate_bytes("Sending", message, strlen(message), "to connection %d",
                       connection->number);
     connection->sent += (size_t)n;
     return NULL;
@@ -132,7 +146,6 @@ static const char *hear(struct client *client, struct connection *connection)
 {
     char buf[16384];
     ssize_t n = recv(connection->fd, buf, sizeof buf, 0);
-    size_t len = (size_t)n;
 
     if (n < 0)
         return unless_it_must_wait();
@@ -144,13 +157,14 @@ static const char *hear(struct client *client, struct connection *connection)
         close(connection->fd);
         return NULL;
     }
-    narrate_bytes("Received", buf, len, "from connection %d",
+    narrate_bytes("Received", buf, (size_t)n, "from connection %d",
                   connection->number);
-    if (len > connection->sent - connection->received)
+    if ((size_t)n > connection->sent - connection->received)
         return "more than was sent";
-    if (memcmp(buf, client->script + connection->received, len) != 0)
+    if (memcmp(buf, client->script + connection->received, (size_t)n) != 0)
         return "not what was sent";
-    connection->received += len;
+    connection->received += (size_t)n;
+    finish_if_complete(client, connection);
     return NULL;
 }
 
@@ -174,27 +188,21 @@ static long watch(const struct client *client,
 static void serve(struct client *client, struct connection *connection,
                   const fd_set *readable, const fd_set *writable)
 {
-    bool may_read = FD_ISSET(connection->fd, readable);
-    bool may_write = FD_ISSET(connection->fd, writable);
+    long long now = now_ms();
     const char *why = NULL;
 
-    if (may_read || may_write)
-        connection->progress = now_ms();
-    else if (now_ms() - connection->progress > client->timeout_ms)
-        why = strerror(ETIMEDOUT);
-    if (connection->state == CONNECTING && may_write)
-        why = end_connect(connection);
-    else if (may_read)
+    if (FD_ISSET(connection->fd, readable))
         why = hear(client, connection);
-    else if (may_write)
-        why = speak(client, connection);
+    else if (FD_ISSET(connection->fd, writable))
+        why = connection->state == CONNECTING ? end_connect(client, connection)
+                                              : speak(client, connection);
+    else if (now - connection->progress > client->timeout_ms)
+        why = strerror(ETIMEDOUT);
+    else
+        return;
+    connection->progress = now;
     if (why != NULL)
         fail(client, connection, why);
-    /* All has come back: we have finished, and the server may only do the
-     * same. (After a reset, shutdown() fails, and recv() will say why.) */
-    else if (connection->state == TALKING &&
-             connection->received == client->length)
-        shutdown(connection->fd, SHUT_WR);
 }
 
 /* Waits until a connection is ready, and serves each that is. Returns false
@@ -219,7 +227,8 @@ static bool take_turn(struct client *client)
     if (highest < 0)
         return false;
 
-    const struct timespec longest = {ms / 1000, ms % 1000 * 1000000};
+    const struct timespec longest = {.tv_sec = ms / 1000,
+                                     .tv_nsec = ms % 1000 * 1000000};
     int n = pselect(highest + 1, &readable, &writable, NULL, &longest, NULL);
     if (n < 0 && errno != EINTR)
         die("pselect: %s", strerror(errno));
@@ -279,6 +288,7 @@ int main(int argc, char **argv)
     for (int i = 0; i < client.count; i++) {
         client.connections[i].number = i + 1;
         client.connections[i].address = list;
+        client.connections[i].next = client.messages;
         start(&client, &client.connections[i]);
     }
     while (take_turn(&client))

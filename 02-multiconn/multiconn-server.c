@@ -10,6 +10,7 @@
 #include <netinet/tcp.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/select.h>
 #include <unistd.h>
@@ -20,66 +21,39 @@
 #include "../common/options.h"  /* struct options, parse_options() */
 #include "../common/report.h"   /* die(), warn(), narrate(), narrate_bytes() */
 
+enum { NEWCOMERS = 32 }; /* in a turn, as in discard-server */
+
 struct connection {
     struct address_name peer;
     struct buffer output; /* what the client has not taken yet */
-    long long progress;   /* when a byte last moved */
+    long long progress;   /* when a byte last moved, in ms */
 };
 
 /* A connection is in one set: in reading while its output is empty, and in
  * writing until it is empty again. */
 struct server {
     int listener;
-    int highest; /* the highest descriptor so far */
+    bool lacking; /* accept() has failed for want of something */
+    bool resting; /* and the listener is left out of the next wait */
     fd_set reading, writing;
-    long timeout_ms;
-    long long now;                             /* when this turn began */
+    int highest; /* the highest descriptor in them so far */
     struct connection connections[FD_SETSIZE]; /* by descriptor */
+    long timeout_ms;
+    long patience; /* how long the next wait may be, in ms; -1: for ever */
+    long long now; /* when the last wait ended */
 };
-
-static volatile sig_atomic_t stopping;
-
-static void stop(int signal_number)
-{
-    (void)signal_number;
-    stopping = 1;
-}
-
-/* Signals wait, except while pselect() does: as in discard-server. */
-static void catch_signals(sigset_t *while_waiting)
-{
-    struct sigaction action = {.sa_handler = stop};
-    sigset_t both;
-
-    sigemptyset(&both);
-    sigaddset(&both, SIGINT);
-    sigaddset(&both, SIGTERM);
-    sigprocmask(SIG_BLOCK, &both, while_waiting);
-    sigdelset(while_waiting, SIGINT);
-    sigdelset(while_waiting, SIGTERM);
-    sigemptyset(&action.sa_mask);
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-    signal(SIGPIPE, SIG_IGN);
-}
 
 /*
  * A call that would wait fails with EAGAIN instead. A small answer is sent at
  * once, though the last is not acknowledged yet (TCP_NODELAY). A socket is
- * writable when a third of its queue is free: in a small queue, a slow reader
- * makes progress, too.
+ * writable again when a third of its queue is free: the smaller the queue, the
+ * slower a reader may be and still make progress.
  */
 static bool prepare(int fd)
 {
     return fcntl(fd, F_SETFL, O_NONBLOCK) == 0 &&
            set_socket_option(fd, IPPROTO_TCP, TCP_NODELAY, 1) &&
            set_socket_option(fd, SOL_SOCKET, SO_SNDBUF, 65536);
-}
-
-static bool is_open(const struct server *server, int fd)
-{
-    return fd != server->listener &&
-           (FD_ISSET(fd, &server->reading) || FD_ISSET(fd, &server->writing));
 }
 
 /* What a connection waits for next, and nothing else. While output waits, it
@@ -94,20 +68,8 @@ static void watch(struct server *server, int fd)
         server->highest = fd;
 }
 
-/* As in discard-server. */
-static void welcome(struct server *server, bool new)
+static void greet(struct server *server, int fd, struct address_name peer)
 {
-    struct address_name peer;
-    int fd = accept_connection(server->listener, &peer);
-
-    if (fd < 0 && errno == EAGAIN)
-        return;
-    if (fd < 0) {
-        if (new)
-            warn("accept: %s", strerror(errno));
-        FD_CLR(server->listener, &server->reading);
-        return;
-    }
     if (fd >= FD_SETSIZE || !prepare(fd)) {
         warn("connection from %s: descriptor %d: %s", peer.text, fd,
              fd >= FD_SETSIZE ? "too high for select()" : strerror(errno));
@@ -118,6 +80,22 @@ static void welcome(struct server *server, bool new)
         (struct connection){.peer = peer, .progress = server->now};
     narrate("Accepted connection from %s", peer.text);
     watch(server, fd);
+}
+
+/* As in discard-server. */
+static void welcome(struct server *server)
+{
+    struct address_name peer;
+    int fd = accept_connection(server->listener, &peer);
+    bool lacking = fd < 0 && errno != EAGAIN;
+
+    if (lacking && !server->lacking)
+        warn("accept: %s", strerror(errno));
+    server->lacking = server->resting = lacking;
+    for (int i = 1; fd >= 0; i++) {
+        greet(server, fd, peer);
+        fd = i < NEWCOMERS ? accept_connection(server->listener, &peer) : -1;
+    }
 }
 
 /* Ends one connection; error is why, or 0 if the client has finished. */
@@ -187,54 +165,120 @@ static void answer(struct server *server, int fd)
     watch(server, fd);
 }
 
-/* Ends the connections that have not moved a byte for too long. Returns how
- * long it is, in milliseconds, until the next may have to end, or -1. */
-static long end_silent(struct server *server)
+static bool is_open(const struct server *server, int fd)
 {
-    long next = -1;
+    return fd != server->listener &&
+           (FD_ISSET(fd, &server->reading) || FD_ISSET(fd, &server->writing));
+}
 
+/* Ends the connections that were late already when the last wait began, at the
+ * time before, and have not moved a byte in this turn either. Sets the patience
+ * for the next wait. */
+static void end_silent(struct server *server, long long before)
+{
+    server->patience = -1;
     for (int fd = 0; fd <= server->highest; fd++) {
-        long long silence = server->now - server->connections[fd].progress;
+        long long due = /* 1 ms more: the clock is cut to whole ones */
+            server->connections[fd].progress + server->timeout_ms + 1;
+        long left = due > server->now ? (long)(due - server->now) : 0;
 
         if (!is_open(server, fd))
             continue;
-        if (silence > server->timeout_ms)
+        if (due <= before)
             part(server, fd, ETIMEDOUT);
-        else if (next < 0 || server->timeout_ms + 1 - silence < next)
-            next = (long)(server->timeout_ms + 1 - silence);
+        else if (server->patience < 0 || left < server->patience)
+            server->patience = left;
     }
-    return next;
+}
+
+/* Calls pselect(), and lets signals in from the beginning of its wait on. */
+static int wait_for(struct server *server, fd_set *readable, fd_set *writable,
+                    const sigset_t *open)
+{
+    long ms = server->patience;
+    struct timespec longest;
+    int n, error;
+
+    if (server->resting && (ms < 0 || ms > 100))
+        ms = 100;
+    longest.tv_sec = ms / 1000;
+    longest.tv_nsec = ms % 1000 * 1000000;
+    n = pselect(server->highest + 1, readable, writable, NULL,
+                ms < 0 ? NULL : &longest, open);
+    error = errno;
+    sigprocmask(SIG_SETMASK, open, NULL);
+    errno = error;
+    return n;
 }
 
 /* Waits until somebody is ready, and serves everybody who is. */
-static void take_turn(struct server *server, const sigset_t *while_waiting)
+static void take_turn(struct server *server, const sigset_t *open)
 {
-    long ms = end_silent(server);
     fd_set readable = server->reading, writable = server->writing;
-    bool rested = !FD_ISSET(server->listener, &readable);
+    long long before = server->now;
 
-    if (rested && (ms < 0 || ms > 100))
-        ms = 100;
-
-    const struct timespec longest = {ms / 1000, ms % 1000 * 1000000};
-    int n = pselect(server->highest + 1, &readable, &writable, NULL,
-                    ms < 0 ? NULL : &longest, while_waiting);
-
-    server->now = now_ms();
-    FD_SET(server->listener, &server->reading);
-    if (n < 0 && errno == EINTR)
+    if (server->resting)
+        FD_CLR(server->listener, &readable);
+    if (wait_for(server, &readable, &writable, open) < 0) {
+        if (errno != EINTR)
+            die("pselect: %s", strerror(errno));
         return;
-    if (n < 0)
-        die("pselect: %s", strerror(errno));
+    }
+    server->now = now_ms();
+    server->resting = false;
     for (int fd = 0; fd <= server->highest; fd++)
-        if (fd == server->listener)
-            continue;
-        else if (FD_ISSET(fd, &writable))
+        if (FD_ISSET(fd, &writable))
             answer(server, fd);
-        else if (FD_ISSET(fd, &readable))
+        else if (fd != server->listener && FD_ISSET(fd, &readable))
             hear(server, fd);
-    if (rested || FD_ISSET(server->listener, &readable))
-        welcome(server, !rested);
+    if (FD_ISSET(server->listener, &readable))
+        welcome(server);
+    end_silent(server, before);
+}
+
+static volatile sig_atomic_t stopping;
+
+/* Ends the loop; and, if something has held it up for a second (a name server,
+ * a terminal that nobody reads), the program. */
+static void stop(int signal_number)
+{
+    if (signal_number == SIGALRM)
+        _exit(0);
+    stopping = 1;
+    alarm(1);
+}
+
+static void catch_signals(void)
+{
+    struct sigaction on_stop = {.sa_handler = stop};
+
+    sigemptyset(&on_stop.sa_mask);
+    signal(SIGPIPE, SIG_IGN);
+    sigaction(SIGINT, &on_stop, NULL);
+    sigaction(SIGTERM, &on_stop, NULL);
+    sigaction(SIGALRM, &on_stop, NULL);
+}
+
+/*
+ * Takes turns until a signal says to stop. From the look at stopping on, the
+ * signals are blocked, which means that the kernel keeps them, until pselect()
+ * waits: one that came in between would be noticed by nobody, and the server
+ * would sleep on.
+ */
+static void serve(struct server *server)
+{
+    sigset_t stops, open;
+
+    sigemptyset(&open);
+    sigemptyset(&stops);
+    sigaddset(&stops, SIGINT);
+    sigaddset(&stops, SIGTERM);
+    for (;;) {
+        sigprocmask(SIG_BLOCK, &stops, NULL);
+        if (stopping)
+            return;
+        take_turn(server, &open);
+    }
 }
 
 int main(int argc, char **argv)
@@ -246,18 +290,19 @@ int main(int argc, char **argv)
         .most_arguments = 2,
         .listens = true,
     };
-    sigset_t while_waiting;
 
-    catch_signals(&while_waiting);
+    catch_signals();
     parse_options(&options, argc, argv);
-    server.timeout_ms = options.timeout_ms;
-    server.now = now_ms();
+
     server.listener = start_listening(options.host, options.port);
-    if (fcntl(server.listener, F_SETFL, O_NONBLOCK) < 0)
-        die("fcntl: %s", strerror(errno));
-    FD_SET(server.listener, &server.reading);
-    server.highest = server.listener;
-    while (!stopping)
-        take_turn(&server, &while_waiting);
-    return 0;
+    if (server.listener >= FD_SETSIZE || !prepare(server.listener))
+        die("listener: descriptor %d: %s", server.listener,
+            server.listener >= FD_SETSIZE ? "too high for select()"
+                                          : strerror(errno));
+    watch(&server, server.listener);
+    server.timeout_ms = options.timeout_ms;
+    server.patience = -1;
+    server.now = now_ms();
+    serve(&server);
+    return EXIT_SUCCESS;
 }

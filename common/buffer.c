@@ -4,27 +4,31 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Makes room for len more bytes behind the last one. */
+/* Makes room for len more bytes behind the last one. Bytes are moved to the
+ * front only where at least as many have left since, and else to a memory of
+ * twice the size: so all copying stays in proportion to what passes. */
 static bool make_room(struct buffer *buffer, size_t len)
 {
     size_t needed = buffer->len + len;
+    size_t capacity = buffer->len > 0 ? needed * 2 : needed;
     unsigned char *memory;
 
-    if (needed < len)
+    if (needed < len || capacity < needed)
         return false; /* more than a size_t can count */
-    if (buffer->start > 0)
-        memmove(buffer->memory, buffer->memory + buffer->start, buffer->len);
-    buffer->start = 0;
-    if (needed <= buffer->capacity)
+    if (needed <= buffer->capacity && buffer->start >= buffer->len) {
+        memcpy(buffer->memory, buffer->memory + buffer->start, buffer->len);
+        buffer->start = 0;
         return true;
-    /* Twice as much each time: what is copied in all stays in proportion. */
-    if (needed < buffer->capacity * 2)
-        needed = buffer->capacity * 2;
-    memory = realloc(buffer->memory, needed);
+    }
+    memory = malloc(capacity);
     if (memory == NULL)
         return false;
+    if (buffer->len > 0)
+        memcpy(memory, buffer->memory + buffer->start, buffer->len);
+    free(buffer->memory);
     buffer->memory = memory;
-    buffer->capacity = needed;
+    buffer->start = 0;
+    buffer->capacity = capacity;
     return true;
 }
 
@@ -42,7 +46,7 @@ bool buffer_append(struct buffer *buffer, const void *bytes, size_t len)
 
 const unsigned char *buffer_head(const struct buffer *buffer)
 {
-    return buffer->memory + buffer->start;
+    return buffer->len > 0 ? buffer->memory + buffer->start : NULL;
 }
 
 void buffer_consume(struct buffer *buffer, size_t len)

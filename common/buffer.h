@@ -16,11 +16,13 @@ struct buffer {
     size_t capacity; /* how many there is memory for */
 };
 
-/* Copies len bytes to the tail. Returns false, and changes nothing, if there
- * is no memory. How many bytes are too many, its user must decide. */
+/* Copies len bytes, which are not in the buffer itself, to the tail. Returns
+ * false, and changes nothing, if there is no memory. How many bytes are too
+ * many, its user must decide. */
 bool buffer_append(struct buffer *buffer, const void *bytes, size_t len);
 
-/* Returns the first of buffer->len bytes, valid until the next call here. */
+/* Returns the first of buffer->len bytes, valid until the next call that
+ * changes the buffer; NULL if there are none. */
 const unsigned char *buffer_head(const struct buffer *buffer);
 
 /* Takes len bytes, at most buffer->len, from the head. */

@@ -23,7 +23,7 @@ void deadline_set(struct deadlines *deadlines, struct deadline *deadline,
 {
     struct deadline *ends = &deadlines->ends;
 
-    /* now is up to 1 ms behind the clock: never due too early. */
+    /* A clock that is cut to milliseconds is up to 1 ms behind. */
     deadline->at = now + deadlines->length_ms + 1;
     if (ends->previous == deadline)
         return; /* it is the last one already */

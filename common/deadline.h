@@ -13,11 +13,12 @@
 /* Returns the time. It has nothing to do with the time of day. */
 long long now_ms(void);
 
-/* A deadline, in the thing that it is for. {NULL} is one that is not set. */
+/* A deadline, in the thing that it is for. {NULL} is one that is not set; one
+ * that is set must not be moved in memory. */
 struct deadline {
     struct deadline *previous, *next;
     long long at; /* when it is due */
-    void *owner;  /* whose it is: set by its user, returned by expired */
+    void *owner;  /* whose it is: set by its user, not NULL */
 };
 
 /* A queue of deadlines of one length. */
@@ -30,7 +31,9 @@ struct deadlines {
  * set. The queue must not be moved. */
 void deadlines_start(struct deadlines *deadlines, long length_ms);
 
-/* Sets a deadline, or sets it anew: it is due length_ms from now. */
+/* Sets a deadline, or sets it anew, perhaps in another queue: it is due
+ * length_ms from now, and never sooner. now is what now_ms() has returned,
+ * and not less than in the call before. */
 void deadline_set(struct deadlines *deadlines, struct deadline *deadline,
                   long long now);
 

@@ -3,7 +3,7 @@
 
 #include <stddef.h>
 
-/* A value below 2^7 has a counter of its own. Of a higher one, the highest
+/* A value below 2^8 has a counter of its own. Of a higher one, the highest
  * eight bits, the first of which is 1, and the number of the others count. */
 static size_t counter_of(uint64_t value)
 {

@@ -136,8 +136,11 @@ int accept_connection(int listener, struct address_name *peer)
         return fd;
     }
     if (fd >= 0) {
+        int error = errno;
+
         close(fd);
-        errno = EAGAIN; /* one client is lost, and the next may be luckier */
+        errno = error;
+        return -1;
     }
     if (errno == EBADF || errno == EINVAL || errno == ENOTSOCK)
         die("accept: %s", strerror(errno));

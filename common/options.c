@@ -95,7 +95,7 @@ static long parse_number(const char *text, long lowest, long highest)
     for (; *text != '\0'; text++) {
         if (*text < '0' || *text > '9')
             return -1;
-        if (number > (highest - (*text - '0')) / 10)
+        if (number > highest / 10 || number * 10 > highest - (*text - '0'))
             return -1;
         number = number * 10 + (*text - '0');
     }
@@ -146,7 +146,8 @@ static void read_own(const struct options *options,
             need_number(options, own->name, value, own->lowest, own->highest);
         return;
     }
-    for (const char *const *word = own->choices; *word != NULL; word++) {
+    for (const char *const *word = own->choices;
+         *word != NULL && used < sizeof list; word++) {
         if (strcmp(*word, value) == 0) {
             *own->choice = *word;
             return;

@@ -142,11 +142,12 @@ bool selector_next(struct selector *selector, struct selector_event *event)
     while (selector->next < selector->count) {
         int fd = selector->marked[selector->next++];
         struct registration *entry = &selector->table[fd];
+        int ready = entry->ready & entry->interest;
 
-        if (entry->ready == 0)
-            continue; /* removed in this turn */
-        *event = (struct selector_event){fd, entry->ready, entry->data};
         entry->ready = 0;
+        if (ready == 0)
+            continue; /* removed, or changed, in this turn */
+        *event = (struct selector_event){fd, ready, entry->data};
         return true;
     }
     return false;
