@@ -66,11 +66,11 @@ test: $(stages:%=test-%) test-docs ## run all tests
 
 .PHONY: test-1
 test-1: $(stage-1-programs) $(BUILD)/shim.so ## the tests of stage 1
-	@scripts/suite.sh tests/01-echo.bats
+	@scripts/suite.sh --jobs 4 tests/01-echo.bats
 
 .PHONY: test-2
 test-2: $(stage-2-programs) $(BUILD)/shim.so ## the tests of stage 2
-	@scripts/suite.sh tests/02-multiconn.bats
+	@scripts/suite.sh --jobs 4 tests/02-multiconn.bats
 
 .PHONY: test-docs
 test-docs: $(programs) ## compare the prose with the code, run its transcripts
@@ -94,7 +94,7 @@ check-code:
 ##@ Measure
 
 .PHONY: bench-2
-bench-2: $(stage-2-programs) $(BUILD)/bare-epoll-echo ## what many connections cost: tables, and plots (six minutes at most)
+bench-2: $(stage-2-programs) $(BUILD)/bare-epoll-echo ## what many connections cost: tables, and plots (some minutes)
 	@sh scripts/deps.sh need python3 gnuplot
 	@tests/bench/bench-2.py
 

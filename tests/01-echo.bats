@@ -500,7 +500,8 @@ PYTHON
 
 @test "every system call of the programs fails once: no crash, no hang, no wrong bytes" {
     needs_strace
-    run timeout 120 python3 tests/helpers/torture.py "$build"
+    run timeout 120 python3 tests/helpers/torture.py "$build" \
+        echo-server "echo-client @ hello" "echo-client @ -"
     assert_success
     [[ $output =~ ([0-9]+)\ calls ]]
     ((BASH_REMATCH[1] > 100)) || fail "too few calls were tried: $output"
@@ -968,51 +969,6 @@ stop_and_continue() {
 }
 two_complaints() { (($(grep -c 'Too many open files' "$tmp/err") == 2)); }
 send_queue_waits() { (($(ss -tnH state established "sport = :$1" | awk '{ print $2 }') > 0)); }
-has_descriptors() { (($(descriptors "$1") == $2)); }
-at_least() { (($(wc -c <"$2") >= $1)); }
-stopped() { [[ $(ps -o stat= -p "$1") == T* ]]; }
 waits() { [[ $(ps -o stat= -p "$1") == S* ]]; }
-traced() { ! grep -q '^TracerPid:.0$' "/proc/$1/status"; }
 connected_to() { ss -tn state established "dport = :$1" | grep -q ":$1"; }
 half_open_to() { ss -tn state syn-sent "dport = :$1" | grep -q ":$1"; }
-listens() { "${net[@]}" ss -tln | grep -q ":$1 "; }
-in_time_wait() { "${net[@]}" ss -tan state time-wait | grep -q ":$1 "; }
-
-# full_listener: a listener whose backlog is full, so that the kernel drops
-# further SYNs, until the file $tmp/go exists; then it echoes to all in turn.
-full_listener() {
-    : >"$tmp/full"
-    python3 - "$tmp" 3>&- >"$tmp/full" <<'PYTHON' &
-import os, socket, sys, time
-listener = socket.socket()
-listener.bind(("127.0.0.1", 0))
-listener.listen(0)
-fillers = []
-while True:
-    filler = socket.socket()
-    filler.settimeout(0.2)
-    fillers.append(filler)
-    try:
-        filler.connect(listener.getsockname())
-    except TimeoutError:
-        break
-filler.close()
-print(listener.getsockname()[1], flush=True)
-for _ in range(2000):
-    if os.path.exists(f"{sys.argv[1]}/go"):
-        break
-    time.sleep(0.01)
-for filler in fillers:
-    filler.close()
-listener.settimeout(15)
-while True:
-    peer = listener.accept()[0]
-    while data := peer.recv(100):
-        peer.sendall(data)
-    peer.close()
-PYTHON
-    full=$!
-    started+=("$full")
-    wait_for grep -q . "$tmp/full"
-    full_port=$(cat "$tmp/full")
-}

@@ -42,6 +42,10 @@ transcripts_of() {
     transcripts_of docs/01-echo.md
 }
 
+@test "docs: the transcripts of docs/02-multiconn.md do what they show" {
+    transcripts_of docs/02-multiconn.md
+}
+
 @test "docs: no document with a transcript is without a test here" {
     for file in README.md CONTRIBUTING.md docs/*.md; do
         if timeout 10 grep -q '^[[:space:]>]*```console' "$file"; then

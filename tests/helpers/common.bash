@@ -18,8 +18,9 @@ net=()
 # start_server PROGRAM [ARGUMENT...]
 #   Starts a program of ours in the background and waits for its first line.
 #   Sets server (its process), host and port. Output: $tmp/out, errors:
-#   $tmp/err. Variables named in the array server_env ("LD_PRELOAD=...") are
-#   set for it alone.
+#   $tmp/err. What stands in the array server_env is for it alone: variables
+#   ("LD_PRELOAD=..."), then, maybe, a command that runs it ("prlimit
+#   --nofile=20").
 start_server() {
     : >"$tmp/out"
     : >"$tmp/err"
@@ -61,12 +62,18 @@ gone() {
     [[ $state == Z ]]
 }
 
+# is_child PROCESS: the number of one that has ended may be a stranger's by now
+is_child() {
+    local parent
+    read -r _ _ _ parent _ 2>/dev/null <"/proc/$1/stat" && ((parent == BASHPID))
+}
+
 # wait_for COMMAND...: until it succeeds; fails after 10 s
 wait_for() {
     local deadline=$((SECONDS + 10))
     until "$@" >/dev/null 2>&1; do
         if ((SECONDS >= deadline)); then
-            fail "waited 10 s in vain for: $* (server said: $(cat "$tmp"/out "$tmp"/err 2>/dev/null))"
+            fail "waited 10 s in vain for: $* (server said: $(tail -qn 20 "$tmp"/out "$tmp"/err 2>/dev/null))"
         fi
         sleep 0.01
     done
@@ -150,11 +157,59 @@ needs_strace() {
     fi
 }
 
+# full_listener [ADDRESS]: a listener whose backlog is full, so that the kernel
+# drops further SYNs, until the file $tmp/go exists; then it echoes to all in
+# turn. Its port is put into full_port.
+full_listener() {
+    : >"$tmp/full"
+    "${net[@]}" python3 - "$tmp" "${1:-127.0.0.1}" 3>&- >"$tmp/full" <<'PYTHON' &
+import os, socket, sys, time
+listener = socket.socket()
+listener.bind((sys.argv[2], 0))
+listener.listen(0)
+fillers = []
+while True:
+    filler = socket.socket()
+    filler.settimeout(0.2)
+    fillers.append(filler)
+    try:
+        filler.connect(listener.getsockname())
+    except TimeoutError:
+        break
+filler.close()
+print(listener.getsockname()[1], flush=True)
+for _ in range(2000):
+    if os.path.exists(f"{sys.argv[1]}/go"):
+        break
+    time.sleep(0.01)
+for filler in fillers:
+    filler.close()
+listener.settimeout(15)
+while True:
+    peer = listener.accept()[0]
+    while data := peer.recv(100):
+        peer.sendall(data)
+    peer.close()
+PYTHON
+    full=$!
+    started+=("$full")
+    wait_for grep -q . "$tmp/full"
+    full_port=$(cat "$tmp/full")
+}
+
 # descriptors PROCESS: how many are open
 descriptors() { find "/proc/$1/fd" -mindepth 1 | wc -l; }
 
 # ticks PROCESS: processor time used so far, in clock ticks
 ticks() { awk '{ print $14 + $15 }' "/proc/$1/stat"; }
+
+# Questions for wait_for
+has_descriptors() { (($(descriptors "$1") == $2)); }
+at_least() { (($(wc -c <"$2") >= $1)); }
+stopped() { [[ $(ps -o stat= -p "$1") == T* ]]; }
+traced() { ! grep -q '^TracerPid:.0$' "/proc/$1/status"; }
+listens() { "${net[@]}" ss -tln | grep -q ":$1 "; }
+in_time_wait() { "${net[@]}" ss -tan state time-wait | grep -q ":$1 "; }
 
 random_file() { # NAME BYTES: always the same bytes
     python3 -c 'import random, sys
@@ -170,6 +225,7 @@ common_setup() {
 common_teardown() {
     local process
     for process in "${started[@]}"; do
+        is_child "$process" || continue
         kill -CONT "$process" 2>/dev/null
         disown "$process" 2>/dev/null # else bash tells how it ended
         kill -KILL "$process" 2>/dev/null

@@ -7,18 +7,30 @@
  *   SHIM_SEND=N      send() and write() to a socket take at most N bytes
  *   SHIM_EINTR=N     every Nth of these calls, accept() included, is
  *                    interrupted by a signal before it does anything
+ *   SHIM_TERM=N      SIGTERM comes at the worst moment: right before the Nth
+ *                    wait by select(), pselect(), poll() or epoll_wait()
+ *   SHIM_TAKEN=N     before the Nth accept(), another process has taken the
+ *                    first client in the queue
+ *   SHIM_RESOLVER=N  getnameinfo() takes N seconds to find a name
  *
- * close() spoils errno, as it may, and the name "two.example" has the
- * addresses 127.0.0.2 and 127.0.0.1.
+ * close() spoils errno, as it may; the time of day jumps an hour ahead each
+ * time that it is asked for; and the name "two.example" has the addresses
+ * 127.0.0.2 and 127.0.0.1.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <netdb.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/select.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
+#include <time.h>
 #include <unistd.h>
 
 static size_t limit(const char *name, size_t size)
@@ -93,10 +105,23 @@ ssize_t write(int fd, const void *bytes, size_t size)
     return real(fd, bytes, is_socket(fd) ? limit("SHIM_SEND", size) : size);
 }
 
+/* Has another process been quicker to take the client that waits here? */
+static int taken(int listener)
+{
+    static unsigned long clients;
+    struct pollfd queue = {.fd = listener, .events = POLLIN};
+    const char *text = getenv("SHIM_TAKEN");
+
+    return text != NULL && poll(&queue, 1, 0) == 1 &&
+           ++clients == strtoul(text, NULL, 10);
+}
+
 int accept(int fd, struct sockaddr *restrict address, socklen_t *restrict len)
 {
     if (interrupted())
         return -1;
+    if (taken(fd))
+        close(accept4(fd, NULL, NULL, 0));
     return accept4(fd, address, len, 0);
 }
 
@@ -107,6 +132,99 @@ int close(int fd)
 
     errno = ENOTTY;
     return result;
+}
+
+/* Called by each wait, before it waits. */
+static void before_waiting(void)
+{
+    static unsigned long waits;
+    const char *text = getenv("SHIM_TERM");
+
+    if (text != NULL && ++waits == strtoul(text, NULL, 10))
+        raise(SIGTERM);
+}
+
+int select(int count, fd_set *restrict readers, fd_set *restrict writers,
+           fd_set *restrict others, struct timeval *restrict timeout)
+{
+    int (*real)(int, fd_set *, fd_set *, fd_set *, struct timeval *) =
+        dlsym(RTLD_NEXT, "select");
+
+    before_waiting();
+    return real(count, readers, writers, others, timeout);
+}
+
+int pselect(int count, fd_set *restrict readers, fd_set *restrict writers,
+            fd_set *restrict others, const struct timespec *restrict timeout,
+            const sigset_t *restrict mask)
+{
+    int (*real)(int, fd_set *, fd_set *, fd_set *, const struct timespec *,
+                const sigset_t *) = dlsym(RTLD_NEXT, "pselect");
+
+    before_waiting();
+    return real(count, readers, writers, others, timeout, mask);
+}
+
+int poll(struct pollfd *list, nfds_t count, int timeout)
+{
+    int (*real)(struct pollfd *, nfds_t, int) = dlsym(RTLD_NEXT, "poll");
+
+    before_waiting();
+    return real(list, count, timeout);
+}
+
+int __poll_chk(struct pollfd *list, nfds_t count, int timeout, size_t room);
+int __poll_chk(struct pollfd *list, nfds_t count, int timeout, size_t room)
+{
+    (void)room;
+    return poll(list, count, timeout);
+}
+
+int epoll_wait(int fd, struct epoll_event *list, int count, int timeout)
+{
+    int (*real)(int, struct epoll_event *, int, int) =
+        dlsym(RTLD_NEXT, "epoll_wait");
+
+    before_waiting();
+    return real(fd, list, count, timeout);
+}
+
+/* By how many seconds the time of day has been set ahead so far. */
+static time_t jump(void)
+{
+    static time_t ahead;
+
+    return ahead += 3600;
+}
+
+int clock_gettime(clockid_t clock, struct timespec *now)
+{
+    int (*real)(clockid_t, struct timespec *) =
+        dlsym(RTLD_NEXT, "clock_gettime");
+    int result = real(clock, now);
+
+    if (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE)
+        now->tv_sec += jump();
+    return result;
+}
+
+int gettimeofday(struct timeval *restrict now, void *restrict zone)
+{
+    int (*real)(struct timeval *, void *) = dlsym(RTLD_NEXT, "gettimeofday");
+    int result = real(now, zone);
+
+    now->tv_sec += jump();
+    return result;
+}
+
+time_t time(time_t *now)
+{
+    struct timespec spec;
+
+    clock_gettime(CLOCK_REALTIME, &spec);
+    if (now != NULL)
+        *now = spec.tv_sec;
+    return spec.tv_sec;
 }
 
 int getaddrinfo(const char *host, const char *port,
@@ -126,4 +244,17 @@ int getaddrinfo(const char *host, const char *port,
     if (error == 0)
         (*list)->ai_next = second; /* freeaddrinfo() follows the chain */
     return error;
+}
+
+int getnameinfo(const struct sockaddr *restrict address, socklen_t len,
+                char *restrict host, socklen_t host_len, char *restrict port,
+                socklen_t port_len, int flags)
+{
+    int (*real)(const struct sockaddr *, socklen_t, char *, socklen_t, char *,
+                socklen_t, int) = dlsym(RTLD_NEXT, "getnameinfo");
+    const char *text = getenv("SHIM_RESOLVER");
+
+    if (text != NULL && (flags & NI_NUMERICHOST) == 0)
+        sleep((unsigned)strtoul(text, NULL, 10));
+    return real(address, len, host, host_len, port, port_len, flags);
 }
