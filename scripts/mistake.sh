@@ -26,12 +26,16 @@ card() {
         END { print text }' "tests/mistakes/$1.patch"
 }
 
-# plant COPY PATCH: copies the sources, applies the patch, builds. Where that
-# fails, it says why.
+# plant COPY PATCH [OTHER]: copies the sources, or another copy with all that is
+# built in it, applies the patch, and builds. Where that fails, it says why.
 plant() {
     local copy=$copies/$1
     rm -rf "$copy"
-    mkdir -p "$copy" && cp -R Makefile common 0?-* scripts tests "$copy" || return
+    if [[ -n ${3:-} ]]; then
+        cp -a "$copies/$3" "$copy" || return
+    else
+        mkdir -p "$copy" && cp -R Makefile common 0?-* scripts tests "$copy" || return
+    fi
     if ! patch -p1 --fuzz=0 --force -d "$copy" <"$2" >"$copy/log" 2>&1; then
         echo "the patch does not apply:"
         cat "$copy/log"
@@ -44,22 +48,27 @@ plant() {
     fi
 }
 
-# examine COPY TEST: runs the test of exactly this name, in whichever suite it
-# is, against the programs of the copy. Returns 0 if it passes, 1 if it fails,
-# and 2 if it did not run; prints what bats says, without the plan, the time
-# and the paths of the copy and of the test's own folder.
+# examine COPY NAME: runs the test that the card of NAME names against the
+# programs of the copy. Several suites may have a test of this name: the one of
+# the stage that the patch is for is meant, or the one that is left for common.
+# Returns 0 if it passes, 1 if it fails, and 2 if it did not run; prints what
+# bats says, without the plan, the time and the paths of the copy and of the
+# test's own folder.
 examine() {
-    local suite pattern output
-    if ! suite=$(grep -lF -- "@test \"$2\" {" tests/0*.bats); then
-        echo "no suite has the test \"$2\""
+    local test stage suite pattern output
+    test=$(card "$2" 'Caught by')
+    stage=$(sed -n 's|^--- a/\(0[^/]*\)/.*|\1|p' "tests/mistakes/$2.patch" | head -n 1)
+    suite=$(grep -lF -- "@test \"$test\" {" tests/"${stage:-0}"*.bats)
+    if [[ $suite != *.bats || $suite == *$'\n'* ]]; then
+        echo "not one suite, but ${suite:-none} has the test \"$test\""
         return 2
     fi
-    pattern=^$(printf '%s' "$2" | sed 's/[][\\.*^$+?(){}|]/\\&/g')\$
+    pattern=^$(printf '%s' "$test" | sed 's/[][\\.*^$+?(){}|]/\\&/g')\$
     output=$(BUILD=build "$copies/$1/scripts/suite.sh" --tap -f "$pattern" "$suite" 2>&1)
     sed '/^1\.\.1$/d; /^# .*\.bats: [0-9]* s$/d
         s|/[^ ]*/bats-run-[^/]*/test/[0-9]*/||g' <<<"${output//"$copies/$1/"/}"
-    grep -qxF -- "ok 1 $2" <<<"$output" && return
-    grep -qxF -- "not ok 1 $2" <<<"$output" && return 1
+    grep -qxF -- "ok 1 $test" <<<"$output" && return
+    grep -qxF -- "not ok 1 $test" <<<"$output" && return 1
     return 2
 }
 
@@ -80,7 +89,7 @@ show() {
     echo
     sed -n '/^--- a/,$p' "$patch"
     printf '\nThe test that is there for it, run against this program:\n\n'
-    examine "$name" "$(card "$name" 'Caught by')"
+    examine "$name" "$name"
     case $? in
     1) printf '\nThe test sees the mistake.\n' ;;
     *)
@@ -91,20 +100,19 @@ show() {
 
 # flaw NAME: says why the mistake is not proved to be caught, or nothing
 flaw() {
-    local test output
+    local output
     known "$1" || { echo "there is no such mistake"; return; }
-    plant "$1" "tests/mistakes/$1.patch" || return
+    plant "$1" "tests/mistakes/$1.patch" reference || return
     if grep 'warning:' "$copies/$1/log"; then
         echo "no test is needed where the compiler warns"
         return
     fi
-    test=$(card "$1" 'Caught by')
-    output=$(examine reference "$test") || {
+    output=$(examine reference "$1") || {
         echo "the reference, which has no mistake, does not pass the test:"
         echo "$output"
         return
     }
-    output=$(examine "$1" "$test")
+    output=$(examine "$1" "$1")
     [[ $? -eq 1 ]] || echo "$output"
 }
 
