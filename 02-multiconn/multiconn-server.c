@@ -98,9 +98,12 @@ static void welcome(struct server *server)
     }
 }
 
-/* Ends one connection; error is why, or 0 if the client has finished. */
+/* Ends one connection; error is why, or 0 if the client has finished. Output
+ * that it has not taken would stay with the kernel, which offers it again for
+ * minutes: then the end is a reset. */
 static void part(struct server *server, int fd, int error)
 {
+    const struct linger reset = {.l_onoff = 1, .l_linger = 0};
     struct connection *connection = &server->connections[fd];
 
     if (error != 0)
@@ -108,6 +111,8 @@ static void part(struct server *server, int fd, int error)
     narrate("Closing connection to %s", connection->peer.text);
     FD_CLR(fd, &server->reading);
     FD_CLR(fd, &server->writing);
+    if (connection->output.len > 0)
+        setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
     buffer_clear(&connection->output);
     close(fd);
 }
