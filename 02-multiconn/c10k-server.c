@@ -97,9 +97,9 @@ static void welcome(struct server *server)
     }
 }
 
-/* Ends one connection; error is why, or 0 if the client has finished. Output
- * that it has not taken would stay with the kernel, which offers it again for
- * minutes: then the end is a reset. */
+/* Ends one connection; error is why, or 0 if the client has finished. If output
+ * waits, the end is a reset: a polite one would pass for the end of the echo,
+ * and the kernel would go on offering what it has of it. */
 static void part(struct server *server, struct connection *connection,
                  int error)
 {

@@ -589,6 +589,27 @@ PYTHON
     done
 }
 
+@test "a client that is given up while its answer waits is told so by a reset, not by an end" {
+    needs_strace
+    for server_under_test in "${servers[@]}"; do
+        # No send() finds room, and so the answer waits until -t.
+        server_env=(ASAN_OPTIONS=detect_leaks=0 strace -D -qq -o /dev/null -e trace=sendto
+            -e inject=sendto:error=EAGAIN)
+        start -q -t 0.3
+        run timeout 20 python3 - "$port" <<'PYTHON'
+import socket, sys
+client = socket.create_connection(("127.0.0.1", int(sys.argv[1])), timeout=10)
+client.sendall(b"hello")
+try:
+    sys.exit(f"got {client.recv(100)}")
+except ConnectionResetError:
+    pass
+PYTHON
+        assert_success
+        stop_server
+    done
+}
+
 @test "-t does not close who reads slowly what he is sent" {
     for server_under_test in "${servers[@]}"; do
         start_apart -q -t 0.8
