@@ -20,7 +20,8 @@
 
 #include "../common/net.h"     /* name_address() */
 #include "../common/options.h" /* struct options, parse_options() */
-#include "../common/report.h"  /* die(), narrate(), quote() */
+#include "../common/quote.h"   /* quote() */
+#include "../common/report.h"  /* die(), narrate() */
 
 /* Client and server each hold at most one step; a step larger than what the
  * socket buffers between them hold can stop both, each sending, neither

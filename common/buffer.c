@@ -57,6 +57,14 @@ void buffer_consume(struct buffer *buffer, size_t len)
         buffer_clear(buffer);
 }
 
+void buffer_truncate(struct buffer *buffer, size_t len)
+{
+    if (len < buffer->len)
+        buffer->len = len;
+    if (buffer->len == 0)
+        buffer_clear(buffer);
+}
+
 void buffer_clear(struct buffer *buffer)
 {
     free(buffer->memory);

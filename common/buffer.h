@@ -28,6 +28,9 @@ const unsigned char *buffer_head(const struct buffer *buffer);
 /* Takes len bytes, at most buffer->len, from the head. */
 void buffer_consume(struct buffer *buffer, size_t len);
 
+/* Takes bytes from the tail, until no more than len are left. */
+void buffer_truncate(struct buffer *buffer, size_t len);
+
 /* Takes all. To be called when its user ends, unless it is empty. */
 void buffer_clear(struct buffer *buffer);
 

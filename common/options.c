@@ -1,5 +1,6 @@
 /* options: see options.h for what parse_options() promises. */
 #include "options.h"
+#include "quote.h"
 #include "report.h"
 
 #include <errno.h>
@@ -28,7 +29,7 @@ static void print_usage(FILE *out, const struct options *options)
 {
     fprintf(out, "Usage: %s [OPTIONS] %s\n%s\n", program_name(),
             options->arguments, options->purpose);
-    if (options->least_arguments < 2)
+    if (options->least_arguments < 2 && !options->no_address)
         fprintf(out, "HOST is 127.0.0.1 and PORT is 65432 if left out%s.\n",
                 options->listens ? "; PORT 0 is any free one" : "");
     fprintf(out, "\n");
@@ -39,15 +40,15 @@ static void print_usage(FILE *out, const struct options *options)
                 own->letter != 0 ? ',' : ' ', own->name,
                 14 - (int)strlen(own->name), own->value, own->purpose);
     if (!options->no_timeout)
-        fprintf(out, "  -t, --timeout SECONDS  the longest time without "
-                     "progress, 0.001 to 86400 (60)\n");
+        fprintf(out, "  -t, --timeout SECONDS  %s, 0.001 to 86400 (60)\n",
+                options->timeout != NULL ? options->timeout
+                                         : "the longest time without progress");
     fprintf(out, "  -q, --quiet            do not narrate what happens\n"
                  "  -h, --help             show this, and exit\n");
 }
 
-static _Noreturn void usage_error(const struct options *options,
-                                  const char *what, const char *given,
-                                  const char *why)
+_Noreturn void usage_error(const struct options *options, const char *what,
+                           const char *given, const char *why)
 {
     warn("%s %s: %s", what, quote(given, strlen(given)).text, why);
     print_usage(stderr, options);
@@ -251,6 +252,9 @@ void parse_options(struct options *options, int argc, char **argv)
     if (options->most_arguments >= 0 && argc > options->most_arguments)
         usage_error(options, "argument", argv[options->most_arguments],
                     "one too many");
+    options->rest = argv;
+    if (options->no_address)
+        return;
     if (argc > 0)
         options->host = without_brackets(argv[0]);
     if (argc > 1)

@@ -32,6 +32,9 @@ struct options {
     int most_arguments;    /* and takes; -1: any number */
     bool listens;          /* a server: PORT may be 0, the kernel chooses */
     bool no_timeout;       /* it has no -t */
+    const char *timeout;   /* what -t is; NULL: "the longest time without
+                            * progress" */
+    bool no_address;       /* it has no HOST and PORT: rest is all */
     const struct program_option *own; /* the last has no name; NULL: none */
 
     /* Set by parse_options(), to what is given or else to the default. */
@@ -50,6 +53,11 @@ struct options {
  * status 2; -h or --help: the usage on standard output, and exit status 0.
  */
 void parse_options(struct options *options, int argc, char **argv);
+
+/* Bad usage that only the program can see: the argument called what, as it was
+ * given, and why it is wrong. */
+_Noreturn void usage_error(const struct options *options, const char *what,
+                           const char *given, const char *why);
 
 /* Returns the number that an argument of options->rest stands for: decimal
  * digits, lowest to highest. Anything else, or NULL, is bad usage of the

@@ -1,7 +1,7 @@
 /*
  * report: what a program says to the person who runs it. Errors go to
  * standard error, the story of what happens goes to standard output, and
- * bytes that came from a peer are quoted before they are shown.
+ * bytes that came from a peer are quoted (see quote.h) before they are shown.
  */
 #ifndef COMMON_REPORT_H
 #define COMMON_REPORT_H
@@ -49,17 +49,13 @@ void narrate_bytes(const char *before, const void *bytes, size_t len,
                    const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 
-/* The result of quote(): text, as a value that its user need not free. */
-struct quoted {
-    char text[320];
-};
+/* The same, with text that is fit to print, but not in quotes. */
+void narrate_text(const char *before, const void *bytes, size_t len,
+                  const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
 
-/*
- * Returns the bytes in single quotes, as far as the first 64 of them go,
- * and, if there are more, "… (LEN bytes)" with their number. Printable
- * UTF-8 (RFC 3629) shows as itself. Everything else becomes an escape such
- * as \n or \x1b, so that no peer can write commands to a terminal (CWE-150).
- */
-struct quoted quote(const void *bytes, size_t len);
+/* Prints a result: before, and all of the bytes, as text that is fit to
+ * print, in one line, also with -q. Dies if it cannot be written. */
+void print_text(const char *before, const void *bytes, size_t len);
 
 #endif
