@@ -32,11 +32,15 @@ BUILD ?= build
 CFLAGS ?= -O2 -g
 export BUILD
 
-stages := 1 2
+stages := 1 2 3
 stage-1-programs := $(addprefix $(BUILD)/,echo-once echo-client echo-server)
 stage-2-programs := $(addprefix $(BUILD)/,discard-server multiconn-server \
     multiconn-client c10k-server c10k-client)
+stage-3-programs := $(addprefix $(BUILD)/,message-tool app-client app-server)
 programs := $(foreach stage,$(stages),$(stage-$(stage)-programs))
+unit-programs := $(addprefix $(BUILD)/,message-test connection-test \
+    client-test converse)
+bench-programs := $(addprefix $(BUILD)/,bare-epoll ask-many jansson-alone)
 mistakes := $(basename $(notdir $(wildcard tests/mistakes/*.patch)))
 
 ##@ Start here
@@ -59,6 +63,11 @@ stage-2: $(stage-1-programs) $(stage-2-programs) ## many connections at a time, 
 	@sh scripts/deps.sh need bash
 	@scripts/stage.sh 2
 
+.PHONY: stage-3
+stage-3: $(stage-3-programs) ## an application protocol: messages with a JSON header
+	@sh scripts/deps.sh need bash
+	@scripts/stage.sh 3
+
 ##@ Check
 
 .PHONY: test
@@ -72,15 +81,19 @@ test-1: $(stage-1-programs) $(BUILD)/shim.so ## the tests of stage 1
 test-2: $(stage-2-programs) $(BUILD)/shim.so ## the tests of stage 2
 	@scripts/suite.sh --jobs 4 tests/02-multiconn.bats
 
+.PHONY: test-3
+test-3: $(stage-3-programs) $(unit-programs) $(BUILD)/shim.so ## the tests of stage 3
+	@scripts/suite.sh --jobs 4 $(sort $(wildcard tests/03-*.bats))
+
 .PHONY: test-docs
 test-docs: $(programs) ## compare the prose with the code, run its transcripts
 	@scripts/suite.sh tests/docs.bats
 
 .PHONY: check
-check: test check-parallel check-variants check-code mistakes ## everything that CI runs
+check: test check-parallel check-variants check-code check-fuzz mistakes ## everything that CI runs
 
 .PHONY: check-parallel
-check-parallel: $(programs) $(BUILD)/shim.so
+check-parallel: $(programs) $(unit-programs) $(BUILD)/shim.so
 	@scripts/suite.sh --jobs 8 $(sort $(wildcard tests/0*.bats))
 
 .PHONY: check-variants
@@ -91,12 +104,24 @@ check-variants:
 check-code:
 	@scripts/check-code.sh
 
+# SECONDS would be the shell's own.
+FUZZ_SECONDS ?= 20
+
+.PHONY: fuzz check-fuzz
+fuzz check-fuzz: ## feed random bytes to the decoder, for FUZZ_SECONDS=20
+	@scripts/fuzz.sh $(FUZZ_SECONDS)
+
 ##@ Measure
 
 .PHONY: bench-2
-bench-2: $(stage-2-programs) $(BUILD)/bare-epoll-echo ## what many connections cost: tables, and plots (some minutes)
+bench-2: $(stage-2-programs) $(BUILD)/bare-epoll ## what many connections cost: tables, and plots (some minutes)
 	@sh scripts/deps.sh need python3 gnuplot
-	@tests/bench/bench-2.py
+	@python3 -B tests/bench/bench-2.py
+
+.PHONY: bench-3
+bench-3: $(stage-3-programs) $(bench-programs) ## what an answer costs, and what costly clients cost the others (two minutes)
+	@sh scripts/deps.sh need python3 gnuplot
+	@python3 -B tests/bench/bench-3.py
 
 ##@ Learn from mistakes
 
@@ -113,6 +138,12 @@ mistakes: $(programs) ## plant each mistake in the code: its test must catch it
 .PHONY: programs
 programs: $(programs) ## build all programs
 
+.PHONY: unit-programs
+unit-programs: $(unit-programs)
+
+.PHONY: bench-programs
+bench-programs: $(bench-programs)
+
 .PHONY: docs
 docs: ## bring the excerpts in docs/ up to date with the code
 	@sh scripts/deps.sh need python3 ctags
@@ -121,7 +152,7 @@ docs: ## bring the excerpts in docs/ up to date with the code
 .PHONY: format
 format: ## lay out the C code in the house style
 	@sh scripts/deps.sh need clang-format
-	clang-format -i $(wildcard common/*.[ch] 0*/*.[ch] tests/helpers/*.c tests/bench/*.c)
+	clang-format -i $(wildcard common/*.[ch] 0*/*.[ch] tests/*/*.[ch])
 
 .PHONY: clean
 clean: ## remove all that was made
@@ -162,15 +193,39 @@ $(BUILD)/common.a: $(common)
 # what is asked for.
 $(stage-1-programs): $(BUILD)/%: $(BUILD)/01-echo/%.o
 $(stage-2-programs): $(BUILD)/%: $(BUILD)/02-multiconn/%.o
-$(BUILD)/bare-epoll-echo: $(BUILD)/tests/bench/bare-epoll-echo.o
-$(programs) $(BUILD)/bare-epoll-echo: $(BUILD)/common.a
+$(stage-3-programs): $(BUILD)/%: $(BUILD)/03-app-protocol/%.o $(BUILD)/03-app-protocol.a
+$(bench-programs): $(BUILD)/%: $(BUILD)/tests/bench/%.o $(BUILD)/tests/bench/file.o
+$(programs) $(bench-programs): $(BUILD)/common.a
 	@echo "  link    $@"
-	@$(link) -o $@ $(filter %.o,$^) $(BUILD)/common.a $(LDLIBS)
+	@$(link) -o $@ $(filter %.o,$^) $(filter-out %/common.a,$(filter %.a,$^)) $(BUILD)/common.a $(LDLIBS)
+
+# What needs Jansson, and who is told so if it is missing.
+with-jansson := $(patsubst %.c,$(BUILD)/%.o,$(wildcard 03-app-protocol/*.c \
+    tests/unit/*.c) tests/bench/jansson-alone.c)
+$(with-jansson): CPPFLAGS += $(shell pkg-config --cflags jansson 2>/dev/null)
+$(with-jansson): | need-jansson
+$(stage-3-programs) $(unit-programs) $(BUILD)/jansson-alone: LDLIBS += \
+    $(or $(shell pkg-config --libs jansson 2>/dev/null),-ljansson)
+.PHONY: need-jansson
+need-jansson:
+	@sh scripts/deps.sh need pkg-config jansson
+
+# What the programs of stage 3 share: all but the files with their main().
+stage-3-parts := $(filter-out $(stage-3-programs:$(BUILD)/%=03-app-protocol/%.c),$(wildcard 03-app-protocol/*.c))
+$(BUILD)/03-app-protocol.a: $(stage-3-parts:%.c=$(BUILD)/%.o)
+	@rm -f $@
+	@$(AR) rcs $@ $^
+
+# The unit programs count memory, and make it fail: see tests/unit/check.h.
+$(unit-programs): $(BUILD)/%: $(BUILD)/tests/unit/%.o $(BUILD)/tests/unit/check.o \
+    $(BUILD)/tests/unit/script.o $(BUILD)/03-app-protocol.a $(BUILD)/common.a
+	@echo "  link    $@"
+	@$(link) -Wl,--wrap=malloc,--wrap=calloc,--wrap=free -o $@ $^ $(LDLIBS)
 
 # The shim runs inside programs of every variant, and so takes no sanitizer.
 $(BUILD)/shim.so: tests/helpers/shim.c $(BUILD)/flags.mk
 	@$(CC) -std=c11 -O2 -fPIC -shared -o $@ $<
 
--include $(wildcard $(BUILD)/*/*.d $(BUILD)/tests/bench/*.d)
+-include $(wildcard $(BUILD)/*/*.d $(BUILD)/tests/*/*.d)
 
 endif

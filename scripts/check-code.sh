@@ -20,7 +20,7 @@ check() {
     fi
 }
 
-sources=(common/*.[ch] 0*/*.[ch] tests/bench/*.c)
+sources=(common/*.[ch] 0*/*.[ch] tests/bench/*.[ch] tests/unit/*.[ch] tests/fuzz/*.c)
 check "the C code is in the house's layout" \
     clang-format --dry-run --Werror "${sources[@]}" tests/helpers/*.c
 check "clang-tidy finds nothing" \

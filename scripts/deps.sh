@@ -16,6 +16,8 @@ thing        apt               dnf               apk               pacman       
 cc           gcc               gcc               gcc               gcc            gcc               gcc
 libc         libc6-dev         glibc-devel       musl-dev          glibc          glibc-devel       -
 make         make              make              make              make           make              make
+pkg-config   pkg-config        pkgconf-pkg-config pkgconf          pkgconf        pkgconf           pkgconf
+jansson      libjansson-dev    jansson-devel     jansson-dev       jansson        libjansson-devel  jansson
 bash         bash              bash              bash              bash           bash              bash
 bats         bats              bats              bats              bats           bats              bats-core
 bats-support bats-support      bats-support      bats-support      bats-support   bats-support      bats-core/bats-core/bats-support
@@ -29,16 +31,18 @@ ps           procps            procps-ng         procps            procps-ng    
 unshare      util-linux        util-linux        util-linux-misc   util-linux     util-linux        -
 cmp          diffutils         diffutils         diffutils         diffutils      diffutils         -
 patch        patch             patch             patch             patch          patch             -
+xxd          xxd               vim-common        xxd               xxd            vim               vim
 ctags        universal-ctags   ctags             universal-ctags   ctags          ctags             universal-ctags
 parallel     parallel          parallel          parallel          parallel       gnu_parallel      parallel
 ROWS
 }
 
-# What only "make check" uses.
+# What only "make check" and its parts use.
 check_table() {
     cat <<'ROWS'
 thing        apt               dnf               apk               pacman         zypper            brew
 clang        clang             clang             clang             clang          clang             -
+libfuzzer    libclang-rt-dev   compiler-rt       compiler-rt       compiler-rt    -                 -
 clang-tidy   clang-tidy        clang-tools-extra clang-extra-tools clang          clang-tools       llvm
 clang-format clang-format      clang-tools-extra clang-extra-tools clang          clang-tools       clang-format
 cppcheck     cppcheck          cppcheck          cppcheck          cppcheck       cppcheck          cppcheck
@@ -65,6 +69,9 @@ present() {
         [ -e "$folder/$1/load.bash" ] && return
     done
         false ;;
+    libfuzzer) echo 'int LLVMFuzzerTestOneInput(void) { return 0; }' |
+        clang -x c -fsanitize=fuzzer,address -o /dev/null - 2>/dev/null ;;
+    jansson) pkg-config --exists jansson 2>/dev/null ;;
     ctags) ctags --version 2>/dev/null | grep -q 'Universal Ctags' ;;
     parallel) parallel --version 2>/dev/null | grep -q GNU ;;
     ss) PATH=$PATH:/usr/sbin:/sbin command -v ss >/dev/null ;;
@@ -121,7 +128,7 @@ install)
     shift
     things=$(table | awk '$1 != "thing" { print $1 }')
     case " $* " in
-    *" check"* | *" mistakes "*)
+    *" check"* | *" mistakes "* | *" fuzz "*)
         things="$things $(check_table | awk '$1 != "thing" { print $1 }')" ;;
     esac
     case " $* " in

@@ -463,6 +463,8 @@ def looks_like_path(span):
         return False
     if re.fullmatch(r"[\d.]+/\d+", span):  # a network: 127.0.0.0/8
         return False
+    if re.fullmatch(r"(text|binary)/[\w-]+", span):  # a type of content
+        return False
     return "/" in span or re.search(r"[^.]\.(c|h|md|bats|sh|py|patch)$", span)
 
 
@@ -472,7 +474,8 @@ def check_path(doc, line, span):
         exists = (not program[1] or program[1] in programs()
                   or is_target(f"build/{program[1]}"))
     else:
-        exists = (ROOT / span).exists() or (doc.file.parent / span).exists()
+        exists = ((ROOT / span).exists() or (doc.file.parent / span).exists()
+                  or "/" not in span and any(ROOT.glob(f"0*/{span}")))
     if not exists and not has_placeholder(span):
         complain(doc.file, line, f"there is no {span}"
                  + (" among the programs that are built" if program else ""))

@@ -41,7 +41,7 @@ plant() {
         cat "$copy/log"
         return 1
     fi
-    if ! make -s -C "$copy" BUILD=build programs build/shim.so >"$copy/log" 2>&1; then
+    if ! make -s -C "$copy" BUILD=build programs unit-programs build/shim.so >"$copy/log" 2>&1; then
         echo "it does not build:"
         cat "$copy/log"
         return 1
@@ -50,17 +50,17 @@ plant() {
 
 # examine COPY NAME: runs the test that the card of NAME names against the
 # programs of the copy. Several suites may have a test of this name: the one of
-# the stage that the patch is for is meant, or the one that is left for common.
+# the stage that the patch is for is meant, or, for common, the first.
 # Returns 0 if it passes, 1 if it fails, and 2 if it did not run; prints what
 # bats says, without the plan, the time and the paths of the copy and of the
 # test's own folder.
 examine() {
     local test stage suite pattern output
     test=$(card "$2" 'Caught by')
-    stage=$(sed -n 's|^--- a/\(0[^/]*\)/.*|\1|p' "tests/mistakes/$2.patch" | head -n 1)
-    suite=$(grep -lF -- "@test \"$test\" {" tests/"${stage:-0}"*.bats)
-    if [[ $suite != *.bats || $suite == *$'\n'* ]]; then
-        echo "not one suite, but ${suite:-none} has the test \"$test\""
+    stage=$(sed -n 's|^--- a/\(0[0-9]\)-.*|\1|p' "tests/mistakes/$2.patch" | head -n 1)
+    suite=$(grep -lF -- "@test \"$test\" {" tests/"${stage:-0}"*.bats | head -n 1)
+    if [[ -z $suite ]]; then
+        echo "no suite has the test \"$test\""
         return 2
     fi
     pattern=^$(printf '%s' "$test" | sed 's/[][\\.*^$+?(){}|]/\\&/g')\$
@@ -150,7 +150,7 @@ case ${1:-}${2+ NAME} in
 show)
     for patch in tests/mistakes/*.patch; do
         name=$(basename "$patch" .patch)
-        printf '%-20s %s\n' "$name" "$(card "$name" Mistake)"
+        printf '%-24s %s\n' "$name" "$(card "$name" Mistake)"
     done ;;
 "show NAME") show "${*:2}" ;;
 "prove NAME") prove "${@:2}" ;;

@@ -116,8 +116,38 @@ Next   make test-2, make bench-2, then the exercises in the walkthrough
 TEXT
 }
 
+# ask EXPECTED WORD...: runs app-client, which must print just that
+ask() {
+    echo "run    | $build/app-client 127.0.0.1 $port ${*:2}"
+    client app-client 127.0.0.1 "$port" "${@:2}"
+    label client <"$work/client"
+    [[ $status -eq 0 && $(<"$work/client") == "$1" ]] ||
+        give_up "expected '$1' (the client's exit status is $status)"
+}
+
+show_3() {
+    start_server app-server
+    echo "run    | $build/message-tool encode search ring   (the first 32 bytes)"
+    "$build/message-tool" encode search ring | od -An -tx1 -N32 | label message
+    ask 'Got result: In the caves beneath the Misty Mountains. 💍' search ring
+    ask 'Got sum: 4294967298' sum 1 2 4294967295
+    server_says '^Closing connection' 2
+    sed -n '2,$p' "$work/server" | label server
+    stop_server
+    cat <<TEXT
+Good: a length, a header that describes, content of two kinds, two answers.
+
+Read   docs/03-app-protocol.md, and docs/protocol.md, which it is about
+Try    terminal 1: $build/app-server
+       terminal 2: $build/app-client 127.0.0.1 65432 search morpheus
+       terminal 1: Ctrl-C stops the server
+Break  make mistake NAME=one-receive-one-message   ("make mistake" lists them)
+Next   make test-3, make bench-3, then the exercises in the walkthrough
+TEXT
+}
+
 case $stage in
-1 | 2) "show_$stage" ;;
+1 | 2 | 3) "show_$stage" ;;
 *)
     sed -n '2,4s/^# //p' "$0" >&2
     exit 2 ;;

@@ -10,8 +10,8 @@ failed=0
 # variant NAME COMPILER CFLAGS: without a warning?
 variant() {
     echo "variant $1: $2 $3"
-    make -s -j2 BUILD="$base/$1" CC="$2" CFLAGS="$3" programs \
-        "$base/$1/bare-epoll-echo" "$base/$1/shim.so" >"$base/$1.log" 2>&1 && return
+    make -s -j2 BUILD="$base/$1" CC="$2" CFLAGS="$3" programs unit-programs \
+        bench-programs "$base/$1/shim.so" >"$base/$1.log" 2>&1 && return
     cat "$base/$1.log"
     failed=1
 }

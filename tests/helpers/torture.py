@@ -2,7 +2,8 @@
 """torture.py BUILD COMMAND...: fails every system call of programs in turn.
 
 A COMMAND is a server ("c10k-server -b poll"), or a client, with @ where the
-address of an echo server belongs ("echo-client @ hello").
+address of a server belongs ("echo-client @ hello"). Programs whose name has
+"app-" in it speak the protocol of stage 3, the others echo.
 
 One conversation is recorded with strace. Then, for each call that the program
 made after it started (its first act is to open /dev/null) and for each error,
@@ -24,21 +25,35 @@ import sys
 import tempfile
 import threading
 
+sys.dont_write_bytecode = True
+import protocol  # noqa: E402
+
 BUILD, *COMMANDS = sys.argv[1:]
 MESSAGE = bytes(range(256)) * 20
+LINES = b"search ring\nsum 1 2\nhello\n"
+REQUESTS = [protocol.encode_json({"action": "search", "value": "ring"}),
+            protocol.encode("binary/uint32-array", "binary", bytes(2000)),
+            protocol.encode("binary/other", "binary", b"hello")]
+RESPONSES = [protocol.answer(*protocol.decode(request)[:2])
+             for request in REQUESTS]
+ANSWERS = (b"Got result: %b\nGot sum: 3\nGot response: "
+           b"'First 10 bytes of request: hello'\n"
+           % protocol.ANSWERS["ring"].encode())
 ERRORS = ["EIO", "ENOMEM", "EINTR"]
 # Calls that a signal can interrupt. (connect is one too, but an injected
 # error skips the call, while a real signal leaves it under way.)
 WAITS = {"pselect6", "poll", "epoll_wait"}
 INTERRUPTIBLE = {"recvfrom", "sendto", "accept", "read", "write", *WAITS}
+# app-client catches no signal, and stopping it interrupts only these.
+INTERRUPTIBLE_BY_STOP = {"recvfrom", "sendto", *WAITS}
 # Calls that must be made again when select() was too optimistic. (Not in
 # programs that block: there, EAGAIN means that the time is up.)
 MAY_HAVE_TO_WAIT = {"recvfrom", "sendto", "accept"}
 # An injected error skips the call. A real close() closes all the same, brk
-# tells failure otherwise, sigaction() and sigpending() fail for bad arguments
+# tells failure otherwise, the calls about signals fail for bad arguments
 # only, and the return from a signal handler never.
 NEVER_FAIL = {"close", "brk", "rt_sigaction", "rt_sigpending", "rt_sigreturn",
-              "exit_group"}
+              "rt_sigprocmask", "exit_group"}
 ENVIRONMENT = {**os.environ, "ASAN_OPTIONS": "detect_leaks=0"}
 
 
@@ -49,11 +64,15 @@ def spawn(program, arguments, options, log, **streams):
          *arguments], env=ENVIRONMENT, stderr=subprocess.PIPE, **streams)
 
 
-def ask(port):
-    """A client of the server: True if the whole echo came back."""
+def speaks_protocol(program):
+    return "app-" in program
+
+
+def ask(port, message, answer):
+    """A client of the server: True if the whole answer came back."""
     with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
         try:
-            client.sendall(MESSAGE)
+            client.sendall(message)
             client.shutdown(socket.SHUT_WR)
             came = b""
             while piece := client.recv(65536):
@@ -62,23 +81,24 @@ def ask(port):
             raise
         except OSError:
             return False
-    assert MESSAGE.startswith(came), "wrong bytes"
-    return came == MESSAGE
+    assert answer.startswith(came), "wrong bytes"
+    return came == answer
 
 
 def told(program, errors):
     """One line for each error; where there is one connection, one error."""
     lines = errors.count(b"\n")
-    return lines >= 1 and (lines == 1 or not program.startswith("echo-")) and \
+    one_only = program.startswith("echo-") or program.endswith("app-client")
+    return lines >= 1 and (lines == 1 or not one_only) and \
         re.fullmatch(rb"(%s: [^\n]+\n)+" % program.encode(), errors)
 
 
 def may_end(program, errors):
     """What may end a server that listens already: it cannot say what it does,
-    or cannot watch its listener or wait for its clients."""
+    or cannot watch its listener, its signals or its clients."""
     return told(program, errors) and re.search(
-        rb": (standard output|listener|pselect|selector|select|poll|epoll): ",
-        errors)
+        rb": (standard output|listener|pselect|selector|select|poll|epoll|"
+        rb"pipe|fcntl): ", errors)
 
 
 def stop(server):
@@ -106,7 +126,9 @@ def run_server(program, arguments, options, log):
             return False, None
         port = int(first.rsplit(b":")[-1])
         try:
-            answers = [ask(port), ask(port), ask(port)]
+            talk = (b"".join(REQUESTS), b"".join(RESPONSES)) \
+                if speaks_protocol(program) else (MESSAGE, MESSAGE)
+            answers = [ask(port, *talk) for _ in range(3)]
         except TimeoutError:
             return False, "hangs"
         except (ConnectionRefusedError, ConnectionResetError):
@@ -129,20 +151,27 @@ def run_server(program, arguments, options, log):
         server.stderr.close()
 
 
-def run_client(port, program, arguments, options, log):
+def run_client(ports, program, arguments, options, log):
     at = arguments.index("@")
+    port = ports[speaks_protocol(program)]
     client = spawn(program, ["-t", "5", *arguments[:at], "127.0.0.1", port,
                              *arguments[at + 1:]],
                    options, log, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    expected = {"hello": b"Received 'hello'\n", "-": MESSAGE}.get(arguments[-1])
+    said, expected = MESSAGE, {
+        "hello": b"Received 'hello'\n", "-": MESSAGE}.get(arguments[-1])
+    if speaks_protocol(program):
+        said, expected = LINES, {
+            "ring": ANSWERS.splitlines(True)[0], "-": ANSWERS}[arguments[-1]]
     try:
-        output, errors = client.communicate(MESSAGE, timeout=10)
+        output, errors = client.communicate(said, timeout=10)
     except subprocess.TimeoutExpired:
         client.kill()
         return False, "hangs"
     if client.returncode == 0:
         right = expected is None or output == expected
         return True, None if right else f"passes {output[:80]!r}"
+    if speaks_protocol(program) and not expected.startswith(output):
+        return False, f"passes {output[:80]!r}"
     if client.returncode != 1 or not (told(program, errors)
                                       or b"standard error" in errors):
         return False, f"status {client.returncode}, {errors!r}"
@@ -181,12 +210,23 @@ class Echo(socketserver.BaseRequestHandler):
             pass
 
 
-def torture(port, folder):
+class Application(socketserver.BaseRequestHandler):
+    """The same for the clients of stage 3."""
+    def handle(self):
+        connection = protocol.Connection(self.request)
+        try:
+            while connection.hear():
+                pass
+        except ConnectionError:
+            pass
+
+
+def torture(ports, folder):
     its_own = {"mmap", "munmap", "mprotect", "madvise", "sigaltstack"}
     cases = []
     for name in COMMANDS:
         program, *arguments = shlex.split(name)
-        run = functools.partial(run_client, port) if "@" in arguments \
+        run = functools.partial(run_client, ports) if "@" in arguments \
             else run_server
         run = functools.partial(run, program, arguments)
         log = f"{folder}/log"
@@ -204,7 +244,9 @@ def torture(port, folder):
         perfect, wrong = run(["-e", f"inject={call}:error={error}:when={n}"],
                              f"{folder}/log{number}")
         if not wrong and not perfect and (error == "EAGAIN" or (
-                error == "EINTR" and call in INTERRUPTIBLE)):
+                error == "EINTR" and call in
+                (INTERRUPTIBLE_BY_STOP if "app-client" in name
+                 else INTERRUPTIBLE))):
             wrong = f"{error} is seen from outside"
         return wrong and f"{name}: {call} no. {n} fails with {error}: {wrong}"
 
@@ -216,11 +258,14 @@ def torture(port, folder):
     sys.exit(1 if complaints else 0)
 
 
+def serve_in_background(handler):
+    """Returns the port."""
+    server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return str(server.server_address[1])
+
+
 socketserver.ThreadingTCPServer.daemon_threads = True
-with tempfile.TemporaryDirectory() as scratch, \
-        socketserver.ThreadingTCPServer(("127.0.0.1", 0), Echo) as reference:
-    threading.Thread(target=reference.serve_forever, daemon=True).start()
-    try:
-        torture(str(reference.server_address[1]), scratch)
-    finally:
-        reference.shutdown()
+with tempfile.TemporaryDirectory() as scratch:
+    torture([serve_in_background(Echo), serve_in_background(Application)],
+            scratch)
