@@ -46,6 +46,10 @@ transcripts_of() {
     transcripts_of docs/02-multiconn.md
 }
 
+@test "docs: the transcripts of docs/03-app-protocol.md do what they show" {
+    transcripts_of docs/03-app-protocol.md
+}
+
 @test "docs: no document with a transcript is without a test here" {
     for file in README.md CONTRIBUTING.md docs/*.md; do
         if timeout 10 grep -q '^[[:space:]>]*```console' "$file"; then
