@@ -115,6 +115,7 @@ static void receive_input(struct connection *connection)
 static void forget_input(struct connection *connection)
 {
     connection->last = true;
+    connection->rests = 0;
     buffer_clear(&connection->input);
     decoder_next(&connection->decoder);
     connection->decoded = DECODE_MORE;

@@ -279,6 +279,44 @@ static void pipelined_phases(void)
     buffer_clear(&stream);
 }
 
+/* Two requests that came together, the first of 10 KiB of JSON: 9 KiB of it
+ * and its header count, 16 turns each. */
+static void rests(void)
+{
+    static char content[10000];
+    struct buffer stream = {NULL, 0, 0, 0};
+    struct script *script;
+    struct connection *connection;
+
+    memset(content, ' ', sizeof content);
+    content[snprintf(content, sizeof content, "{\"action\": \"x\"}")] = ' ';
+    put_good(&stream, "little", "text/json", "utf-8", content, sizeof content);
+    put_sum(&stream);
+    for (int stops = 0; stops < 2; stops++) {
+        script = script_new(buffer_head(&stream), stream.len);
+        script->finished = false;
+        connection = script_connection(script, MOST_CONTENT);
+        connection_advance(connection);
+        connection->phase_began = false;
+        ADVANCE(RESPONSE, true, SELECTOR_WRITE);
+        CHECK(script->writes == 1);
+        if (stops == 1) {
+            connection_stop(connection);
+            CHECK(connection->phase == CLOSING);
+            CHECK(connection_interest(connection) == SELECTOR_READ);
+        } else {
+            for (int turn = 1; turn < 9 * 16; turn++)
+                ADVANCE(RESPONSE, false, SELECTOR_WRITE);
+            ADVANCE(RESPONSE, true, SELECTOR_WRITE); /* the next one is due */
+            CHECK(script->reads == 1 && script->writes == 1);
+            ADVANCE(IDLE, true, SELECTOR_READ);
+            CHECK(script->reads == 1 && script->writes == 2);
+        }
+        connection_free(connection);
+    }
+    buffer_clear(&stream);
+}
+
 /* A connection that has got so many bytes of the stream, and no end. */
 static struct connection *begun(struct script **script,
                                 const struct buffer *stream, size_t len)
@@ -568,6 +606,7 @@ int main(int argc, char **argv)
         {"bytes that no readiness announces are read", pending_bytes},
         {"a phase begins with its first byte and with no other", phases},
         {"requests that came together have a turn each", pipelined_phases},
+        {"who has sent long JSON leaves turns to the others", rests},
         {"the end of a stream inside a message is told with its place",
          end_inside},
         {"a deadline ends each phase in its own way", deadlines},
