@@ -18,10 +18,6 @@ struct service {
     size_t most_content;   /* bytes, of content that is not JSON */
     long workers;          /* processes that share the listener */
     struct channel_maker channels;
-
-    /* Called with the context of channels when SIGHUP comes, in each worker;
-     * NULL: SIGHUP ends the program. */
-    void (*reload)(void *context);
 };
 
 /* Serves until SIGINT or SIGTERM. Returns the exit status of the program: 0,

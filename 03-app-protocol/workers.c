@@ -100,7 +100,7 @@ int wait_for_workers(int signals)
         number = next_signal(signals);
         if (number == SIGCHLD)
             continue;
-        stopping = stopping || number != SIGHUP;
+        stopping = true;
         tell_workers(number);
     }
     free(workers);
