@@ -32,11 +32,13 @@ BUILD ?= build
 CFLAGS ?= -O2 -g
 export BUILD
 
-stages := 1 2 3
+stages := 1 2 3 4
 stage-1-programs := $(addprefix $(BUILD)/,echo-once echo-client echo-server)
 stage-2-programs := $(addprefix $(BUILD)/,discard-server multiconn-server \
     multiconn-client c10k-server c10k-client)
 stage-3-programs := $(addprefix $(BUILD)/,message-tool app-client app-server)
+stage-4-programs := $(addprefix $(BUILD)/,tls-echo-client tls-echo-server \
+    tls-app-client tls-app-server)
 programs := $(foreach stage,$(stages),$(stage-$(stage)-programs))
 unit-programs := $(addprefix $(BUILD)/,message-test connection-test \
     client-test converse)
@@ -68,6 +70,11 @@ stage-3: $(stage-3-programs) ## an application protocol: messages with a JSON he
 	@sh scripts/deps.sh need bash
 	@scripts/stage.sh 3
 
+.PHONY: stage-4
+stage-4: $(stage-4-programs) ## TLS: nobody reads along, or is someone else
+	@sh scripts/deps.sh need bash openssl-tool
+	@scripts/stage.sh 4
+
 ##@ Check
 
 .PHONY: test
@@ -84,6 +91,10 @@ test-2: $(stage-2-programs) $(BUILD)/shim.so ## the tests of stage 2
 .PHONY: test-3
 test-3: $(stage-3-programs) $(unit-programs) $(BUILD)/shim.so ## the tests of stage 3
 	@scripts/suite.sh --jobs 4 $(sort $(wildcard tests/03-*.bats))
+
+.PHONY: test-4
+test-4: $(stage-4-programs) $(unit-programs) $(BUILD)/shim.so ## the tests of stage 4
+	@scripts/suite.sh --jobs 4 $(sort $(wildcard tests/04-*.bats))
 
 .PHONY: test-docs
 test-docs: $(programs) ## compare the prose with the code, run its transcripts
@@ -194,25 +205,35 @@ $(BUILD)/common.a: $(common)
 $(stage-1-programs): $(BUILD)/%: $(BUILD)/01-echo/%.o
 $(stage-2-programs): $(BUILD)/%: $(BUILD)/02-multiconn/%.o
 $(stage-3-programs): $(BUILD)/%: $(BUILD)/03-app-protocol/%.o $(BUILD)/03-app-protocol.a
+$(stage-4-programs): $(BUILD)/%: $(BUILD)/04-tls/%.o $(BUILD)/04-tls.a $(BUILD)/03-app-protocol.a
 $(bench-programs): $(BUILD)/%: $(BUILD)/tests/bench/%.o $(BUILD)/tests/bench/file.o
 $(programs) $(bench-programs): $(BUILD)/common.a
 	@echo "  link    $@"
 	@$(link) -o $@ $(filter %.o,$^) $(filter-out %/common.a,$(filter %.a,$^)) $(BUILD)/common.a $(LDLIBS)
 
-# What needs Jansson, and who is told so if it is missing.
+# What needs Jansson, and OpenSSL, and who is told so if it is missing.
 with-jansson := $(patsubst %.c,$(BUILD)/%.o,$(wildcard 03-app-protocol/*.c \
-    tests/unit/*.c) tests/bench/jansson-alone.c)
+    04-tls/*.c tests/unit/*.c) tests/bench/jansson-alone.c)
 $(with-jansson): CPPFLAGS += $(shell pkg-config --cflags jansson 2>/dev/null)
 $(with-jansson): | need-jansson
-$(stage-3-programs) $(unit-programs) $(BUILD)/jansson-alone: LDLIBS += \
+$(stage-3-programs) $(stage-4-programs) $(unit-programs) \
+    $(BUILD)/jansson-alone: LDLIBS += \
     $(or $(shell pkg-config --libs jansson 2>/dev/null),-ljansson)
-.PHONY: need-jansson
-need-jansson:
-	@sh scripts/deps.sh need pkg-config jansson
+with-openssl := $(patsubst %.c,$(BUILD)/%.o,$(wildcard 04-tls/*.c))
+$(with-openssl): CPPFLAGS += $(shell pkg-config --cflags openssl 2>/dev/null)
+$(with-openssl): | need-openssl
+$(stage-4-programs): LDLIBS += \
+    $(or $(shell pkg-config --libs openssl 2>/dev/null),-lssl -lcrypto)
+.PHONY: need-jansson need-openssl
+need-jansson need-openssl:
+	@sh scripts/deps.sh need pkg-config $(@:need-%=%)
 
-# What the programs of stage 3 share: all but the files with their main().
+# What the programs of a stage share: all but the files with their main().
 stage-3-parts := $(filter-out $(stage-3-programs:$(BUILD)/%=03-app-protocol/%.c),$(wildcard 03-app-protocol/*.c))
+stage-4-parts := $(filter-out $(stage-4-programs:$(BUILD)/%=04-tls/%.c),$(wildcard 04-tls/*.c))
 $(BUILD)/03-app-protocol.a: $(stage-3-parts:%.c=$(BUILD)/%.o)
+$(BUILD)/04-tls.a: $(stage-4-parts:%.c=$(BUILD)/%.o)
+$(BUILD)/03-app-protocol.a $(BUILD)/04-tls.a:
 	@rm -f $@
 	@$(AR) rcs $@ $^
 

@@ -1,30 +1,21 @@
 /*
  * app-client: asks a server of the protocol in docs/protocol.md, and prints
  * what it answers. How it talks to the server stands in client.c, what it says
- * in ask.c; here are its options.
+ * in ask.c.
  */
 #include <signal.h>
 #include <stdlib.h>
 
 #include "../common/net.h"     /* resolve() */
 #include "../common/options.h" /* struct options, parse_options() */
-#include "ask.h"               /* ask() */
+#include "ask.h"               /* ask_options, ask() */
 #include "channel.h"           /* tcp_channels */
 #include "client.h"            /* struct client */
 #include "message.h"           /* MOST_CONTENT */
 
 int main(int argc, char **argv)
 {
-    struct options options = {
-        .arguments = "HOST PORT ACTION [VALUE...]",
-        .purpose = "Asks a server, and prints its answer. ACTION is: search "
-                   "VALUE; sum N...; or\nanother word, sent with VALUE as "
-                   "bytes, with nothing between. - asks what\nstandard input "
-                   "says, a request a line.",
-        .timeout = "the longest time for each phase",
-        .least_arguments = 3,
-        .most_arguments = -1,
-    };
+    struct options options = ask_options;
     struct client client = {
         .channels = tcp_channels,
         .most_content = MOST_CONTENT,

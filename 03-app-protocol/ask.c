@@ -12,6 +12,17 @@
 #include "json.h"              /* parse_json() */
 #include "request.h"           /* request_make(), request_from_line() … */
 
+const struct options ask_options = {
+    .arguments = "HOST PORT ACTION [VALUE...]",
+    .purpose = "Asks a server, and prints its answer. ACTION is: search "
+               "VALUE; sum N...; or\nanother word, sent with VALUE as "
+               "bytes, with nothing between. - asks what\nstandard input "
+               "says, a request a line.",
+    .timeout = "the longest time for each phase",
+    .least_arguments = 3,
+    .most_arguments = -1,
+};
+
 static void print_json(const struct client *client)
 {
     const struct message *response = &client->decoder.message;

@@ -23,17 +23,19 @@ enum io_status {
 
 struct io {
     enum io_status status;
-    size_t count;
+    size_t count; /* bytes done; with IO_WANT_READ, bytes that came in vain */
 };
 
 struct channel {
     const struct channel_calls *calls;
     int fd;          /* for the selector; belongs to the channel */
-    char error[160]; /* or "" */
+    char error[256]; /* or "" */
 };
 
 /* What a kind of channel can do. After a write that failed, there may still be
- * something to be read; after a read that failed, there is only free. */
+ * something to be read. After open or read has failed, close_write says so to
+ * the peer, as far as can be, and read takes what comes and gives none of it,
+ * until the end: a lingering close. */
 struct channel_calls {
     /* Begins the conversation, as often as it must be called: IO_OK ends. */
     enum io_status (*open)(struct channel *channel);

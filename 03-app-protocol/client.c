@@ -78,6 +78,19 @@ static int connect_to(const struct addrinfo *address, long long deadline)
     return -1;
 }
 
+int connect_any(const struct addrinfo *addresses, long long deadline,
+                struct address_name *server)
+{
+    int fd = -1;
+
+    for (const struct addrinfo *at = addresses; at != NULL && fd < 0;
+         at = at->ai_next) {
+        *server = name_address(at->ai_addr, at->ai_addrlen);
+        fd = connect_to(at, deadline);
+    }
+    return fd;
+}
+
 /* The handshake, where the channel has one. */
 static bool open_channel(struct client *client, long long deadline)
 {
@@ -93,17 +106,12 @@ static bool open_channel(struct client *client, long long deadline)
     return true;
 }
 
-/* Connects to the first address that answers, by one deadline for all. */
-static bool connect_any(struct client *client)
+/* TCP and, over it, what the channel needs, by one deadline for both. */
+static bool begin(struct client *client)
 {
     long long deadline = phase_ends(client);
-    int fd = -1;
+    int fd = connect_any(client->addresses, deadline, &client->server);
 
-    for (const struct addrinfo *at = client->addresses; at != NULL && fd < 0;
-         at = at->ai_next) {
-        client->server = name_address(at->ai_addr, at->ai_addrlen);
-        fd = connect_to(at, deadline);
-    }
     if (fd < 0)
         return fail(client, "connect to", strerror(errno));
     client->channel = client->channels.make(fd, client->channels.context);
@@ -210,7 +218,7 @@ static bool ask_once(struct client *client, const struct message *request)
     struct buffer output = {NULL, 0, 0, 0};
     bool good;
 
-    if (client->channel == NULL && !connect_any(client))
+    if (client->channel == NULL && !begin(client))
         return false;
     if (!message_encode(request, &output))
         return fail(client, "request to", "no memory, or too long a header");

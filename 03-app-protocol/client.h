@@ -14,6 +14,14 @@
 #include "channel.h"          /* struct channel, struct channel_maker */
 #include "message.h"          /* struct message, struct decoder */
 
+/*
+ * Connects to the first of the addresses from resolve() that answers, by one
+ * deadline for all, a time of now_ms(). Returns the socket, which does not
+ * block, or -1 and errno; *server is the address that was tried last.
+ */
+int connect_any(const struct addrinfo *addresses, long long deadline,
+                struct address_name *server);
+
 struct client {
     /* Set by its user. */
     struct channel_maker channels;

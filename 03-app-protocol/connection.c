@@ -69,6 +69,25 @@ void connection_fail(struct connection *connection, const char *why)
 
 /* --- One step ------------------------------------------------------------- */
 
+/* What has come and is not answered never will be. */
+static void forget_input(struct connection *connection)
+{
+    connection->last = true;
+    connection->rests = 0;
+    buffer_clear(&connection->input);
+    decoder_next(&connection->decoder);
+    connection->decoded = DECODE_MORE;
+}
+
+/* Nothing more can be understood. The channel may have told the peer why, and
+ * so the end is a lingering close. */
+static void give_up(struct connection *connection, const char *why)
+{
+    note(connection, why);
+    forget_input(connection);
+    enter(connection, CLOSING);
+}
+
 static void open_channel(struct connection *connection)
 {
     struct channel *channel = connection->channel;
@@ -77,7 +96,7 @@ static void open_channel(struct connection *connection)
     if (connection->waits == IO_OK)
         enter(connection, IDLE);
     else if (connection->waits == IO_ERROR || connection->waits == IO_END)
-        connection_fail(connection, channel->error);
+        give_up(connection, channel->error);
 }
 
 static void receive_input(struct connection *connection)
@@ -104,21 +123,11 @@ static void receive_input(struct connection *connection)
         connection->ended = true;
         return;
     case IO_ERROR:
-        connection_fail(connection, channel->error);
+        give_up(connection, channel->error);
         return;
     default: /* not now */
         return;
     }
-}
-
-/* What has come and is not answered never will be. */
-static void forget_input(struct connection *connection)
-{
-    connection->last = true;
-    connection->rests = 0;
-    buffer_clear(&connection->input);
-    decoder_next(&connection->decoder);
-    connection->decoded = DECODE_MORE;
 }
 
 /* Queues the reply to what breaks a rule, which is the last. */
@@ -185,7 +194,10 @@ static void handle_input(struct connection *connection)
     } else if (connection->ended && connection->input.len > 0) {
         snprintf(error, sizeof error, "end of stream inside the %s",
                  decoder_place(&connection->decoder));
-        refuse(connection, error);
+        if (connection->channel->error[0] == '\0')
+            refuse(connection, error);
+        else /* it was not polite, and so nobody reads */
+            give_up(connection, error);
     } else if (connection->ended) {
         enter(connection, CLOSING);
     }
@@ -281,7 +293,8 @@ void connection_advance(struct connection *connection)
 {
     if (connection->phase == HANDSHAKE) {
         open_channel(connection);
-        return;
+        if (connection->phase != CLOSING)
+            return;
     }
     if (connection->output.len > 0)
         send_output(connection);

@@ -192,10 +192,13 @@ static void stop(struct server *server)
     }
 }
 
-/* SIGINT or SIGTERM. */
 static void hear_signal(struct server *server)
 {
-    if (read_signal(server->signals) != 0)
+    int number = read_signal(server->signals);
+
+    if (number == SIGHUP)
+        server->service->reload(server->service->channels.context);
+    else if (number != 0)
         stop(server);
 }
 
@@ -284,6 +287,8 @@ int serve(const struct service *service)
     int lifeline = -1;
     int listener;
 
+    if (service->reload != NULL)
+        add_to_signal_pipe(SIGHUP);
     raise_descriptor_limit();
     listener = start_listening(service->host, service->port);
     if (fcntl(listener, F_SETFL, O_NONBLOCK) < 0)

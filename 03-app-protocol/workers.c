@@ -100,7 +100,8 @@ int wait_for_workers(int signals)
         number = next_signal(signals);
         if (number == SIGCHLD)
             continue;
-        stopping = true;
+        if (number != SIGHUP) /* which asks for new files, and is no end */
+            stopping = true;
         tell_workers(number);
     }
     free(workers);

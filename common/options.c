@@ -147,6 +147,10 @@ static void read_own(const struct options *options,
             need_number(options, own->name, value, own->lowest, own->highest);
         return;
     }
+    if (own->choices == NULL) {
+        *own->choice = value;
+        return;
+    }
     for (const char *const *word = own->choices;
          *word != NULL && used < sizeof list; word++) {
         if (strcmp(*word, value) == 0) {
@@ -234,6 +238,14 @@ static void read_options(struct options *options, int argc, char **argv)
         }
 }
 
+static void check_needed(const struct options *options)
+{
+    for (const struct program_option *own = options->own;
+         own != NULL && own->name != NULL; own++)
+        if (own->needed && *own->choice == NULL)
+            usage_error(options, "option", own->name, "is needed");
+}
+
 void parse_options(struct options *options, int argc, char **argv)
 {
     options->host = "127.0.0.1";
@@ -242,6 +254,7 @@ void parse_options(struct options *options, int argc, char **argv)
     report_as(argv[0]);
     open_standard_descriptors();
     read_options(options, argc, argv);
+    check_needed(options);
     argc -= optind;
     argv += optind;
     if (argc < options->least_arguments) {

@@ -12,7 +12,7 @@
 #include <stdbool.h>
 
 /* An option of one program. Its value is a number if number is set, and else
- * one of choices. */
+ * one of choices, if these are set, and else any text. */
 struct program_option {
     char letter;                /* 'b' for -b; 0: it has a long name only */
     const char *name;           /* "backend" for --backend */
@@ -20,8 +20,9 @@ struct program_option {
     const char *purpose;        /* what usage says of it, a few words */
     long *number;               /* where a number is put: decimal digits, */
     long lowest, highest;       /* in this range */
-    const char **choice;        /* where a choice is put, which is one of */
-    const char *const *choices; /* these words, the last of them NULL */
+    const char **choice;        /* where a text is put; it is one of */
+    const char *const *choices; /* these words, the last of them NULL, if set */
+    bool needed;                /* it must be given, and has such a text */
 };
 
 struct options {
@@ -35,7 +36,8 @@ struct options {
     const char *timeout;   /* what -t is; NULL: "the longest time without
                             * progress" */
     bool no_address;       /* it has no HOST and PORT: rest is all */
-    const struct program_option *own; /* the last has no name; NULL: none */
+    const struct program_option *own; /* the last has no name; NULL: none.
+                                       * It must live as long as this */
 
     /* Set by parse_options(), to what is given or else to the default. */
     const char *host; /* name, or address without brackets; 127.0.0.1 */

@@ -18,6 +18,8 @@ libc         libc6-dev         glibc-devel       musl-dev          glibc        
 make         make              make              make              make           make              make
 pkg-config   pkg-config        pkgconf-pkg-config pkgconf          pkgconf        pkgconf           pkgconf
 jansson      libjansson-dev    jansson-devel     jansson-dev       jansson        libjansson-devel  jansson
+openssl      libssl-dev        openssl-devel     openssl-dev       openssl        libopenssl-devel  openssl
+openssl-tool openssl           openssl           openssl           openssl        openssl           openssl
 bash         bash              bash              bash              bash           bash              bash
 bats         bats              bats              bats              bats           bats              bats-core
 bats-support bats-support      bats-support      bats-support      bats-support   bats-support      bats-core/bats-core/bats-support
@@ -72,6 +74,8 @@ present() {
     libfuzzer) echo 'int LLVMFuzzerTestOneInput(void) { return 0; }' |
         clang -x c -fsanitize=fuzzer,address -o /dev/null - 2>/dev/null ;;
     jansson) pkg-config --exists jansson 2>/dev/null ;;
+    openssl) pkg-config --exists 'openssl >= 3' 2>/dev/null ;;
+    openssl-tool) command -v openssl >/dev/null ;;
     ctags) ctags --version 2>/dev/null | grep -q 'Universal Ctags' ;;
     parallel) parallel --version 2>/dev/null | grep -q GNU ;;
     ss) PATH=$PATH:/usr/sbin:/sbin command -v ss >/dev/null ;;

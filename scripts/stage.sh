@@ -8,6 +8,7 @@ build=${BUILD:-build}
 stage=${1:-}
 work=$(mktemp -d)
 server=
+options=()
 
 clean_up() {
     [[ -z $server ]] || kill "$server" 2>/dev/null
@@ -34,11 +35,11 @@ server_says() {
 
 label() { while read -r line; do printf '%s | %s\n' "$1" "$line"; done; }
 
-# start_server PROGRAM: and sets port
+# start_server PROGRAM [OPTION...]: and sets port
 start_server() {
-    echo "run    | $build/$1 127.0.0.1 0"
+    echo "run    | $build/$1 ${*:2}${2:+ }127.0.0.1 0"
     : >"$work/server"
-    "$build/$1" 127.0.0.1 0 >"$work/server" 2>"$work/errors" &
+    "$build/$1" "${@:2}" 127.0.0.1 0 >"$work/server" 2>"$work/errors" &
     server=$!
     server_says '^Listening on'
     label server <"$work/server"
@@ -116,21 +117,23 @@ Next   make test-2, make bench-2, then the exercises in the walkthrough
 TEXT
 }
 
-# ask EXPECTED WORD...: runs app-client, which must print just that
+# ask CLIENT EXPECTED WORD...: runs it, with $options, and it must print just
+# that
 ask() {
-    echo "run    | $build/app-client 127.0.0.1 $port ${*:2}"
-    client app-client 127.0.0.1 "$port" "${@:2}"
+    local expected=$2
+    echo "run    | $build/$1 ${options[*]}${options[*]:+ }127.0.0.1 $port ${*:3}"
+    client "$1" "${options[@]}" 127.0.0.1 "$port" "${@:3}"
     label client <"$work/client"
-    [[ $status -eq 0 && $(<"$work/client") == "$1" ]] ||
-        give_up "expected '$1' (the client's exit status is $status)"
+    [[ $status -eq 0 && $(<"$work/client") == "$expected" ]] ||
+        give_up "expected '$expected' (the client's exit status is $status)"
 }
 
 show_3() {
     start_server app-server
     echo "run    | $build/message-tool encode search ring   (the first 32 bytes)"
     "$build/message-tool" encode search ring | od -An -tx1 -N32 | label message
-    ask 'Got result: In the caves beneath the Misty Mountains. 💍' search ring
-    ask 'Got sum: 4294967298' sum 1 2 4294967295
+    ask app-client 'Got result: In the caves beneath the Misty Mountains. 💍' search ring
+    ask app-client 'Got sum: 4294967298' sum 1 2 4294967295
     server_says '^Closing connection' 2
     sed -n '2,$p' "$work/server" | label server
     stop_server
@@ -146,8 +149,40 @@ Next   make test-3, make bench-3, then the exercises in the walkthrough
 TEXT
 }
 
+show_4() {
+    local certs=$build/certs
+    echo "run    | 04-tls/make-certs.sh $certs"
+    04-tls/make-certs.sh "$certs" >"$work/errors" 2>&1 || give_up "no certificates"
+    label files <"$work/errors"
+    start_server tls-app-server --cert "$certs/server.pem" --key "$certs/server-key.pem"
+    options=(--ca "$certs/ca.pem")
+    ask tls-app-client 'Got result: In the caves beneath the Misty Mountains. 💍' search ring
+    server_says '^Closing connection'
+    # The same, to whom does not know this CA: it must refuse.
+    options=()
+    echo "run    | $build/tls-app-client 127.0.0.1 $port search ring"
+    client tls-app-client 127.0.0.1 "$port" search ring
+    label client <"$work/client"
+    [[ $status -eq 1 ]] || give_up "a client that does not know the CA was content"
+    server_says '^Closing connection' 2
+    sed -n '2,$p' "$work/server" | label server
+    stop_server
+    cat <<TEXT
+Good: one client knew whom it talks to, and one refused to talk to a stranger.
+
+Read   docs/04-tls.md, beside 04-tls/tls-echo-server.c
+Try    terminal 1: $build/tls-app-server --cert $certs/server.pem \\
+                       --key $certs/server-key.pem
+       terminal 2: $build/tls-app-client --ca $certs/ca.pem 127.0.0.1 65432 \\
+                       search morpheus
+       terminal 1: Ctrl-C stops the server
+Break  make mistake NAME=no-verification   ("make mistake" lists them all)
+Next   make test-4, make bench-4, then the exercises in the walkthrough
+TEXT
+}
+
 case $stage in
-1 | 2 | 3) "show_$stage" ;;
+1 | 2 | 3 | 4) "show_$stage" ;;
 *)
     sed -n '2,4s/^# //p' "$0" >&2
     exit 2 ;;

@@ -64,6 +64,7 @@ unit() {
 @test "a deadline ends each phase in its own way" { unit connection-test; }
 @test "after an error a megabyte is read on, and no more" { unit connection-test; }
 @test "a channel that fails ends its connection only" { unit connection-test; }
+@test "an end that is not polite is told, and answered by nothing" { unit connection-test; }
 @test "a server that stops lets a response go, and waits without spinning" { unit connection-test; }
 @test "a connection without memory ends and leaks nothing" { unit connection-test; }
 @test "a connection without a channel is none" { unit connection-test; }

@@ -453,14 +453,21 @@ static void failures(void)
     bool freed = false;
 
     script->open_fails = "no handshake";
-    connection_advance(connection);
-    CHECK(connection->phase == ENDED);
+    connection_advance(
+        connection); /* and reads on: it may have been told why */
+    CHECK(connection->phase == CLOSING && script->closed);
+    CHECK(connection->drained == stream.len);
+    script_run(script, connection);
+    CHECK(connection->phase == ENDED && script->writes == 0);
     CHECK_TEXT(connection->reason, "no handshake");
     connection_free(connection);
 
     connection = begun(&script, &stream, 10);
     script->read_fails = "Connection reset by peer";
     connection_advance(connection);
+    CHECK(connection->phase == CLOSING && script->closed);
+    script->finished = true;
+    script_run(script, connection);
     CHECK(connection->phase == ENDED && script->writes == 0);
     CHECK_TEXT(connection->reason, "Connection reset by peer");
     connection_free(connection);
@@ -474,6 +481,28 @@ static void failures(void)
     script->freed = &freed;
     connection_free(connection);
     CHECK(freed);
+    buffer_clear(&stream);
+}
+
+/* An end that was not polite: nobody is there who could be told. */
+static void cuts(void)
+{
+    struct buffer stream = conversation(GOOD);
+    struct script *script;
+    struct connection *connection = begun(&script, &stream, 10);
+
+    script->cut = script->finished = true;
+    script_run(script, connection);
+    CHECK(connection->phase == ENDED && script->writes == 0);
+    CHECK_TEXT(connection->reason, "end of stream inside the header");
+    connection_free(connection);
+
+    connection = begun(&script, &stream, stream.len);
+    script->cut = script->finished = true;
+    script_run(script, connection);
+    CHECK(connection->phase == ENDED && script->writes == 3);
+    CHECK_TEXT(connection->reason, "cut");
+    connection_free(connection);
     buffer_clear(&stream);
 }
 
@@ -612,6 +641,7 @@ int main(int argc, char **argv)
         {"a deadline ends each phase in its own way", deadlines},
         {"after an error a megabyte is read on, and no more", lingering},
         {"a channel that fails ends its connection only", failures},
+        {"an end that is not polite is told, and answered by nothing", cuts},
         {"a server that stops lets a response go, and waits without spinning",
          stopping},
         {"a connection without memory ends and leaks nothing", no_memory},

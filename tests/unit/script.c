@@ -43,8 +43,10 @@ static enum io_status open_script(struct channel *channel)
     struct script *script = script_of(channel);
     struct io io;
 
-    if (script->open_fails != NULL)
+    if (script->open_fails != NULL) {
+        script->broken = true;
         return fails(script, script->open_fails).status;
+    }
     if (dances(script, OPEN, &io))
         return io.status;
     return say(script, IO_OK, 0).status;
@@ -63,8 +65,19 @@ static struct io read_script(struct channel *channel, void *bytes, size_t size)
     struct io io;
 
     script->reads++;
-    if (script->read_fails != NULL)
+    if (script->read_fails != NULL && !script->broken) {
+        script->broken = true;
         return fails(script, script->read_fails);
+    }
+    if (script->broken && count > 0) {
+        script->read += count;
+        return say(script, IO_WANT_READ, count); /* in vain */
+    }
+    if (count == 0 && script->cut) {
+        script->broken = true;
+        fails(script, "cut");
+        return say(script, IO_END, 0);
+    }
     if (count == 0)
         return say(script, script->finished ? IO_END : IO_WANT_READ, 0);
     if (dances(script, READ, &io))
@@ -82,7 +95,7 @@ static struct io write_script(struct channel *channel, const void *bytes,
     struct io io;
 
     script->writes++;
-    CHECK(!script->closed && len > 0);
+    CHECK(!script->closed && !script->broken && len > 0);
     if (script->write_fails != NULL)
         return fails(script, script->write_fails);
     if (count == 0)

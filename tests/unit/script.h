@@ -20,6 +20,7 @@ struct script {
     const unsigned char *bytes; /* what the peer sends */
     size_t sent;                /* how many of them have come */
     bool finished;              /* after these, the peer's end comes */
+    bool cut;                   /* that end is not polite */
     size_t piece;               /* most bytes of a read or a write */
     size_t room;                /* bytes that writing may take as yet */
     bool dances;                /* every call asks to wait, twice, before */
@@ -30,6 +31,7 @@ struct script {
     size_t read;         /* of these bytes */
     struct buffer taken; /* what was written */
     int reads, writes, closings;
+    bool broken;         /* open or read has failed, or an end was not polite */
     bool closed;         /* for writing */
     enum io_status said; /* by the last call */
     int steps[4];        /* of the dance, for each kind of call */

@@ -1,0 +1,489 @@
+/*
+ * tls: see tls.h for what each function promises. Read tls_server_context()
+ * and tls_client_context() first, and new_context() above them, which both
+ * begin with; then, from "Whom we talk to" on, what is one connection's.
+ */
+#include "tls.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <openssl/err.h>
+#include <openssl/pem.h>
+#include <openssl/x509v3.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "../common/quote.h" /* quote() */
+
+/* --- What went wrong ------------------------------------------------------ */
+
+/* The first error that is noted is the cause, those after it say where it came
+ * through. */
+static const char *first_error(void)
+{
+    unsigned long error = ERR_peek_error();
+    const char *text = ERR_reason_error_string(error);
+
+    if (ERR_SYSTEM_ERROR(error))
+        return strerror(ERR_GET_REASON(error));
+    return text != NULL ? text : "failed, and OpenSSL does not say why";
+}
+
+/* Returns NULL, and notes what is wrong with which file. */
+static SSL_CTX *file_error(struct tls_error *error, const char *what,
+                           const char *file, const char *why)
+{
+    snprintf(error->text, sizeof error->text, "%s %s: %s", what,
+             quote(file, strlen(file)).text, why);
+    return NULL;
+}
+
+/* --- Files ---------------------------------------------------------------- */
+
+/* OpenSSL would ask at the terminal, and a server that starts at night has
+ * none. */
+static int refuse_password(char *buf, int size, int writing, void *data)
+{
+    (void)buf, (void)size, (void)writing, (void)data;
+    return -1;
+}
+
+/* Returns what is wrong with the file as a place for a secret, or NULL. */
+static const char *exposed(int fd)
+{
+    struct stat status;
+
+    if (fstat(fd, &status) < 0)
+        return strerror(errno);
+    if (status.st_mode & S_IROTH)
+        return "everybody may read it; \"chmod 600\" mends that (and if "
+               "anybody has, make a new one)";
+    return NULL;
+}
+
+/* The file is looked at through the descriptor that is read: by its name, it
+ * could be another one by then. */
+static bool use_key(SSL_CTX *context, const char *file, struct tls_error *error)
+{
+    int fd = open(file, O_RDONLY | O_CLOEXEC);
+    const char *flaw = fd < 0 ? strerror(errno) : exposed(fd);
+    BIO *bio = flaw == NULL ? BIO_new_fd(fd, BIO_NOCLOSE) : NULL;
+    EVP_PKEY *key = NULL;
+    bool good = false;
+
+    if (bio != NULL) {
+        key = PEM_read_bio_PrivateKey(bio, NULL, refuse_password, NULL);
+        good = key != NULL && SSL_CTX_use_PrivateKey(context, key) == 1 &&
+               SSL_CTX_check_private_key(context) == 1;
+    }
+    if (!good)
+        file_error(error, "key", file, flaw != NULL ? flaw : first_error());
+    EVP_PKEY_free(key); /* the context has its own share */
+    BIO_free(bio);
+    if (fd >= 0)
+        close(fd);
+    return good;
+}
+
+/* Takes our certificate and its key, if we have one. */
+static bool use_certificate(SSL_CTX *context, const struct tls_files *files,
+                            struct tls_error *error)
+{
+    if (files->cert == NULL)
+        return true;
+    if (SSL_CTX_use_certificate_chain_file(context, files->cert) != 1) {
+        file_error(error, "certificate", files->cert, first_error());
+        return false;
+    }
+    return use_key(context, files->key, error);
+}
+
+/* Where the file has a list of revoked certificates (a CRL, RFC 5280, 5), it
+ * is looked at: one of its CA must be there then, and not be too old. */
+static void heed_revocation(X509_STORE *store)
+{
+    STACK_OF(X509_OBJECT) *objects = X509_STORE_get0_objects(store);
+
+    for (int i = 0; i < sk_X509_OBJECT_num(objects); i++)
+        if (X509_OBJECT_get0_X509_CRL(sk_X509_OBJECT_value(objects, i)) != NULL)
+            X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK);
+}
+
+static bool use_ca(SSL_CTX *context, const char *file, struct tls_error *error)
+{
+    if (SSL_CTX_load_verify_file(context, file) != 1) {
+        file_error(error, "CA", file, first_error());
+        return false;
+    }
+    heed_revocation(SSL_CTX_get_cert_store(context));
+    return true;
+}
+
+/* --- Contexts ------------------------------------------------------------- */
+
+/* TLS 1.2 and 1.3, and of what 1.2 has only what keeps past conversations
+ * secret when a key is lost (ECDHE) and needs no padding (AEAD): the six that
+ * Mozilla calls intermediate. 1.3 has no others. */
+static bool limit_protocol(SSL_CTX *context)
+{
+    return SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION) == 1 &&
+           SSL_CTX_set_cipher_list(context,
+                                   "ECDHE-ECDSA-AES128-GCM-SHA256:"
+                                   "ECDHE-RSA-AES128-GCM-SHA256:"
+                                   "ECDHE-ECDSA-AES256-GCM-SHA384:"
+                                   "ECDHE-RSA-AES256-GCM-SHA384:"
+                                   "ECDHE-ECDSA-CHACHA20-POLY1305:"
+                                   "ECDHE-RSA-CHACHA20-POLY1305") == 1 &&
+           SSL_CTX_set1_groups_list(context, "X25519:P-256:P-384") == 1;
+}
+
+/* What a server and a client share. Early data is off unless it is asked for,
+ * and nothing here asks: it could be replayed. */
+static SSL_CTX *new_context(const SSL_METHOD *method, struct tls_error *error)
+{
+    SSL_CTX *context;
+
+    ERR_clear_error();
+    context = SSL_CTX_new(method);
+    if (context == NULL || !limit_protocol(context)) {
+        snprintf(error->text, sizeof error->text, "TLS: %s", first_error());
+        SSL_CTX_free(context);
+        return NULL;
+    }
+    SSL_CTX_set_options(context, SSL_OP_NO_COMPRESSION |
+                                     SSL_OP_NO_RENEGOTIATION |
+                                     SSL_OP_CIPHER_SERVER_PREFERENCE);
+    /* SSL_write() may take a part, as send() does, and the rest of a buffer
+     * may have moved when it is offered again; a connection that rests gives
+     * its 16 KiB buffers back. And SSL_read() returns after each record, even
+     * if it was not data: a peer that sends nothing but such records has one
+     * in each turn, and does not keep us. */
+    SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE |
+                                  SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
+                                  SSL_MODE_RELEASE_BUFFERS);
+    SSL_CTX_clear_mode(context, SSL_MODE_AUTO_RETRY);
+    return context;
+}
+
+/* --- The server's --------------------------------------------------------- */
+
+/* ALPN: the client says what it can speak. If ours is not among it, it has come
+ * to the wrong port, and is told so. If it says nothing, it is not asked. */
+static int choose_protocol(SSL *ssl, const unsigned char **chosen,
+                           unsigned char *chosen_len,
+                           const unsigned char *offered, unsigned offered_len,
+                           void *alpn)
+{
+    const unsigned char *ours = alpn;
+    size_t len = strlen(alpn);
+
+    (void)ssl;
+    for (unsigned at = 0; at < offered_len; at += 1u + offered[at])
+        if (offered[at] == len && offered_len - at > len &&
+            memcmp(offered + at + 1, ours, len) == 0) {
+            *chosen = offered + at + 1;
+            *chosen_len = offered[at];
+            return SSL_TLSEXT_ERR_OK;
+        }
+    return SSL_TLSEXT_ERR_ALERT_FATAL;
+}
+
+/* Returns false if there is no digest. */
+static bool digest_store(X509_STORE *store, EVP_MD_CTX *digest)
+{
+    STACK_OF(X509_OBJECT) *objects = X509_STORE_get0_objects(store);
+
+    for (int i = 0; i < sk_X509_OBJECT_num(objects); i++) {
+        X509 *cert = X509_OBJECT_get0_X509(sk_X509_OBJECT_value(objects, i));
+        unsigned char hash[EVP_MAX_MD_SIZE];
+        unsigned len;
+
+        if (cert != NULL && (!X509_digest(cert, EVP_sha256(), hash, &len) ||
+                             !EVP_DigestUpdate(digest, hash, len)))
+            return false;
+    }
+    return true;
+}
+
+/*
+ * A session is resumed without asking for a certificate again: only where its
+ * first handshake would have been the same. So whom we trust is part of the
+ * session id context. Without any, OpenSSL refuses to resume a session in which
+ * the client had a certificate, and breaks off.
+ */
+static bool name_sessions(SSL_CTX *context)
+{
+    EVP_MD_CTX *digest = EVP_MD_CTX_new();
+    unsigned char id[EVP_MAX_MD_SIZE];
+    unsigned len = 0;
+    bool good = digest != NULL &&
+                EVP_DigestInit_ex(digest, EVP_sha256(), NULL) == 1 &&
+                digest_store(SSL_CTX_get_cert_store(context), digest) &&
+                EVP_DigestFinal_ex(digest, id, &len) == 1 &&
+                SSL_CTX_set_session_id_context(context, id, len) == 1;
+
+    EVP_MD_CTX_free(digest);
+    return good;
+}
+
+/* Wants a certificate of each client, of one of the CAs in the file, which the
+ * client is told. */
+static bool require_clients(SSL_CTX *context, const char *ca,
+                            struct tls_error *error)
+{
+    STACK_OF(X509_NAME) * names;
+
+    if (ca == NULL)
+        return true;
+    if (!use_ca(context, ca, error))
+        return false;
+    names = SSL_load_client_CA_file(ca);
+    if (names == NULL) {
+        file_error(error, "CA", ca, first_error());
+        return false;
+    }
+    SSL_CTX_set_client_CA_list(context, names);
+    SSL_CTX_set_verify(context,
+                       SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
+    return true;
+}
+
+SSL_CTX *tls_server_context(const struct tls_files *files, const char *alpn,
+                            struct tls_error *error)
+{
+    SSL_CTX *context = new_context(TLS_server_method(), error);
+
+    if (context == NULL)
+        return NULL;
+    /* What a session needs is in the ticket that its client keeps, encrypted:
+     * a server for thousands has no table of them to fill. */
+    SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
+    if (alpn != NULL)
+        SSL_CTX_set_alpn_select_cb(context, choose_protocol,
+                                   (void *)(uintptr_t)alpn /* only read */);
+    if (use_certificate(context, files, error) &&
+        require_clients(context, files->ca, error) && name_sessions(context))
+        return context;
+    if (error->text[0] == '\0')
+        snprintf(error->text, sizeof error->text, "TLS: %s", first_error());
+    SSL_CTX_free(context);
+    return NULL;
+}
+
+/* --- The client's --------------------------------------------------------- */
+
+/* Says which protocol we speak: a byte with its length, and its name. */
+static bool offer_protocol(SSL_CTX *context, const char *alpn)
+{
+    unsigned char list[256];
+    size_t len = alpn != NULL ? strlen(alpn) : 0;
+
+    if (len == 0 || len > 255)
+        return len == 0;
+    list[0] = (unsigned char)len;
+    memcpy(list + 1, alpn, len);
+    /* 0 is good: unlike all its neighbours. */
+    return SSL_CTX_set_alpn_protos(context, list, (unsigned)len + 1) == 0;
+}
+
+SSL_CTX *tls_client_context(const struct tls_files *files, const char *alpn,
+                            struct tls_error *error)
+{
+    SSL_CTX *context = new_context(TLS_client_method(), error);
+
+    if (context == NULL)
+        return NULL;
+    /* Without this, any certificate will do, and so will anybody. */
+    SSL_CTX_set_verify(context, SSL_VERIFY_PEER, NULL);
+    if (use_certificate(context, files, error) &&
+        (files->ca != NULL ? use_ca(context, files->ca, error)
+                           : SSL_CTX_set_default_verify_paths(context) == 1) &&
+        offer_protocol(context, alpn))
+        return context;
+    if (error->text[0] == '\0')
+        snprintf(error->text, sizeof error->text, "TLS: %s", first_error());
+    SSL_CTX_free(context);
+    return NULL;
+}
+
+static void log_secret(const SSL *ssl, const char *line)
+{
+    BIO *file = SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl));
+
+    BIO_printf(file, "%s\n", line);
+}
+
+bool tls_log_secrets(SSL_CTX *context, const char *file,
+                     struct tls_error *error)
+{
+    int fd = open(file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    BIO *bio;
+
+    if (fd < 0 || fchmod(fd, 0600) < 0) {
+        file_error(error, "key log", file, strerror(errno));
+        if (fd >= 0)
+            close(fd);
+        return false;
+    }
+    bio = BIO_new_fd(fd, BIO_CLOSE); /* both live as long as the program */
+    SSL_CTX_set_app_data(context, bio);
+    if (bio != NULL)
+        SSL_CTX_set_keylog_callback(context, log_secret);
+    return bio != NULL;
+}
+
+/* --- Whom we talk to ------------------------------------------------------ */
+
+/* Puts the address that name is into *bytes. Returns how many these are, or 0:
+ * it is a name. What follows a "%" is for this machine alone. */
+static size_t read_address(const char *name, unsigned char bytes[16])
+{
+    char address[INET6_ADDRSTRLEN + 1];
+
+    snprintf(address, sizeof address, "%.*s", (int)strcspn(name, "%"), name);
+    if (inet_pton(AF_INET, address, bytes) == 1)
+        return 4;
+    return inet_pton(AF_INET6, address, bytes) == 1 ? 16 : 0;
+}
+
+/* ".org" would mean every name below org to OpenSSL, and "" any name at all. */
+bool tls_is_name(const char *name)
+{
+    size_t len = strlen(name);
+
+    return len > 0 && len <= 253 && name[0] != '.' && name[len - 1] != '.';
+}
+
+/*
+ * Only what stands in the certificate's list of names (SAN) counts, and not
+ * its CN, which is a label for people (RFC 9525, 2); and a "*" only if it is
+ * all of the first part of a name. SNI is for names only (RFC 6066, 3).
+ */
+bool tls_expect(SSL *ssl, const char *name)
+{
+    X509_VERIFY_PARAM *parameters = SSL_get0_param(ssl);
+    unsigned char address[16];
+    size_t len = read_address(name, address);
+
+    X509_VERIFY_PARAM_set_hostflags(parameters,
+                                    X509_CHECK_FLAG_NEVER_CHECK_SUBJECT |
+                                        X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
+    if (len > 0)
+        return X509_VERIFY_PARAM_set1_ip(parameters, address, len) == 1;
+    return tls_is_name(name) &&
+           X509_VERIFY_PARAM_set1_host(parameters, name, 0) == 1 &&
+           SSL_set_tlsext_host_name(ssl, name) == 1;
+}
+
+/* Returns in plain words what one of OpenSSL's verdicts means. */
+static const char *plain_words(int verdict)
+{
+    static const struct {
+        int verdict;
+        const char *words;
+    } known[] = {
+        {X509_V_ERR_CERT_HAS_EXPIRED, "its time is over"},
+        {X509_V_ERR_CERT_NOT_YET_VALID, "its time has not come"},
+        {X509_V_ERR_HOSTNAME_MISMATCH, "it is not for the name that we want"},
+        {X509_V_ERR_IP_ADDRESS_MISMATCH,
+         "it is not for the address that we want"},
+        {X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT,
+         "it vouches for itself, and we do not trust it"},
+        {X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN,
+         "it is a CA that we do not trust"},
+        {X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY,
+         "who signed it is neither trusted nor shown"},
+        {X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT,
+         "who signed it is neither trusted nor shown"},
+        {X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE,
+         "who signed it is neither trusted nor shown"},
+        {X509_V_ERR_CERT_SIGNATURE_FAILURE,
+         "it has been changed, or somebody else has signed it"},
+        {X509_V_ERR_INVALID_PURPOSE, "it was made for something else"},
+        {X509_V_ERR_INVALID_CA, "it signs for others, and is no CA"},
+        {X509_V_ERR_PATH_LENGTH_EXCEEDED, "it signs for a CA, and may not"},
+        {X509_V_ERR_PERMITTED_VIOLATION, "its CA may not sign for this name"},
+        {X509_V_ERR_EXCLUDED_VIOLATION, "its CA may not sign for this name"},
+        {X509_V_ERR_CERT_REVOKED, "its CA has taken it back"},
+        {X509_V_ERR_UNABLE_TO_GET_CRL,
+         "there is no list of what its CA has taken back"},
+        {X509_V_ERR_CRL_HAS_EXPIRED,
+         "the list of what its CA has taken back is too old"},
+        {X509_V_ERR_EE_KEY_TOO_SMALL, "its key can be found out"},
+        {X509_V_ERR_CA_KEY_TOO_SMALL, "its key can be found out"},
+        {X509_V_ERR_CA_MD_TOO_WEAK, "its signature can be forged"},
+    };
+
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
+        if (known[i].verdict == verdict)
+            return known[i].words;
+    return "it is not good";
+}
+
+/* Notes which certificate of a chain is the first that is wrong. It changes no
+ * verdict: what good says is what it returns. */
+static int note_flaw(int good, X509_STORE_CTX *chain)
+{
+    const SSL *ssl =
+        X509_STORE_CTX_get_ex_data(chain, SSL_get_ex_data_X509_STORE_CTX_idx());
+    struct tls_error *flaw = SSL_get_app_data(ssl);
+    X509 *cert = X509_STORE_CTX_get_current_cert(chain);
+    int verdict = X509_STORE_CTX_get_error(chain);
+    char subject[256] = "";
+
+    if (good || flaw == NULL || flaw->text[0] != '\0')
+        return good;
+    if (cert != NULL)
+        X509_NAME_oneline(X509_get_subject_name(cert), subject, sizeof subject);
+    snprintf(flaw->text, sizeof flaw->text, "certificate of %s: %s (%s)",
+             quote(subject, strlen(subject)).text, plain_words(verdict),
+             X509_verify_cert_error_string(verdict));
+    return good;
+}
+
+void tls_note_flaws(SSL *ssl, struct tls_error *flaw)
+{
+    SSL_set_app_data(ssl, flaw);
+    SSL_set_verify(ssl, SSL_get_verify_mode(ssl), note_flaw);
+}
+
+bool tls_was_cut(const SSL *ssl, int result)
+{
+    return SSL_get_error(ssl, result) == SSL_ERROR_SSL &&
+           ERR_GET_REASON(ERR_peek_error()) ==
+               SSL_R_UNEXPECTED_EOF_WHILE_READING;
+}
+
+/* SSL_ERROR_SYSCALL is errno's matter; SSL_ERROR_SSL is in OpenSSL's queue. A
+ * blocking call that has waited too long wants to be made again. */
+const char *tls_reason(const SSL *ssl, int result, char *text, size_t size)
+{
+    const struct tls_error *flaw = SSL_get_app_data(ssl);
+    int system = errno;
+    const char *why;
+
+    switch (SSL_get_error(ssl, result)) {
+    case SSL_ERROR_SYSCALL:
+        why = system != 0 ? strerror(system) : "the connection has ended";
+        break;
+    case SSL_ERROR_WANT_READ:
+    case SSL_ERROR_WANT_WRITE:
+        why = strerror(ETIMEDOUT);
+        break;
+    case SSL_ERROR_ZERO_RETURN:
+        why = "the peer has ended the conversation";
+        break;
+    default:
+        why = first_error();
+        if (flaw != NULL && flaw->text[0] != '\0')
+            why = flaw->text;
+        if (tls_was_cut(ssl, result))
+            why = "truncated: it ended without close_notify";
+    }
+    snprintf(text, size, "%s", why);
+    return text;
+}
