@@ -141,14 +141,13 @@ static bool serve(SSL *ssl, const struct address_name *peer)
  */
 static void linger(int fd)
 {
-    enum { MOST_DRAINED = 1 << 20, PAUSE_MS = 1000 };
-    unsigned char buf[4096];
-    ssize_t n = 0;
+    enum { MOST_RECEIVES = 64, PAUSE_MS = 500 };
+    unsigned char buf[16384];
 
     shutdown(fd, SHUT_WR);
     if (prepare(fd, PAUSE_MS))
-        for (ssize_t drained = 0; drained < MOST_DRAINED; drained += n)
-            if ((n = recv(fd, buf, sizeof buf, 0)) <= 0)
+        for (int i = 0; i < MOST_RECEIVES; i++)
+            if (recv(fd, buf, sizeof buf, 0) <= 0)
                 return;
 }
 

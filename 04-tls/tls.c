@@ -147,6 +147,7 @@ static SSL_CTX *new_context(const SSL_METHOD *method, struct tls_error *error)
 {
     SSL_CTX *context;
 
+    error->text[0] = '\0';
     ERR_clear_error();
     context = SSL_CTX_new(method);
     if (context == NULL || !limit_protocol(context)) {
@@ -330,10 +331,14 @@ bool tls_log_secrets(SSL_CTX *context, const char *file,
         return false;
     }
     bio = BIO_new_fd(fd, BIO_CLOSE); /* both live as long as the program */
+    if (bio == NULL) {
+        file_error(error, "key log", file, strerror(ENOMEM));
+        close(fd);
+        return false;
+    }
     SSL_CTX_set_app_data(context, bio);
-    if (bio != NULL)
-        SSL_CTX_set_keylog_callback(context, log_secret);
-    return bio != NULL;
+    SSL_CTX_set_keylog_callback(context, log_secret);
+    return true;
 }
 
 /* --- Whom we talk to ------------------------------------------------------ */
