@@ -31,5 +31,6 @@ check "cppcheck finds nothing" \
     cppcheck --quiet --std=c11 --enable=warning,portability,performance \
     --inline-suppr --error-exitcode=1 -D_POSIX_C_SOURCE=200809L "${sources[@]}"
 check "shellcheck finds nothing" \
-    shellcheck --external-sources scripts/*.sh .ci/run tests/*.bats tests/helpers/*.bash
+    shellcheck --external-sources scripts/*.sh 0*/*.sh .ci/run tests/*.bats \
+    tests/helpers/*.bash tests/helpers/*.sh
 exit $failed
