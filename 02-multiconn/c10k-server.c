@@ -97,21 +97,21 @@ static void welcome(struct server *server)
     }
 }
 
-/* Ends one connection; error is why, or 0 if the client has finished. If output
- * waits, the end is a reset: a polite one would pass for the end of the echo,
+/* Ends one connection; error is why, or 0 if the client has finished. After an
+ * error the end is a reset: a polite one would pass for the end of the echo,
  * and the kernel would go on offering what it has of it. */
 static void part(struct server *server, struct connection *connection,
                  int error)
 {
     const struct linger reset = {.l_onoff = 1, .l_linger = 0};
 
-    if (error != 0)
+    if (error != 0) {
         warn("connection from %s: %s", connection->peer.text, strerror(error));
+        setsockopt(connection->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+    }
     narrate("Closing connection to %s", connection->peer.text);
     selector_remove(server->selector, connection->fd);
     deadline_clear(&connection->deadline);
-    if (connection->output.len > 0)
-        setsockopt(connection->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
     buffer_clear(&connection->output);
     close(connection->fd);
     free(connection);
