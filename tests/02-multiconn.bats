@@ -561,7 +561,8 @@ PYTHON
 
 @test "-t closes who says nothing, not too early, and not who says a little now and then" {
     for server_under_test in "${servers[@]}"; do
-        start_apart -q -t 0.8
+        # On a busy machine, a script may have no turn for a second.
+        start_apart -q -t 1.5
         start_script <<'PYTHON'
 import socket, sys, time
 began = time.monotonic()
@@ -569,7 +570,7 @@ silent, busy = (socket.create_connection(("127.0.0.1", int(sys.argv[1])), timeou
                 for _ in range(2))
 silent.settimeout(0.1)
 closed = False
-while time.monotonic() - began < 2:
+while time.monotonic() - began < 3.5:
     busy.sendall(b"x")
     assert busy.recv(1) == b"x"
     try:
@@ -580,7 +581,7 @@ while time.monotonic() - began < 2:
     except TimeoutError:
         pass
     except ConnectionResetError:
-        assert time.monotonic() - began > 0.78, "closed too early"
+        assert time.monotonic() - began > 1.48, "closed too early"
         closed = True
 assert closed
 PYTHON
@@ -639,22 +640,22 @@ PYTHON
 
 @test "-t does not close who reads slowly what he is sent" {
     for server_under_test in "${servers[@]}"; do
-        start_apart -q -t 0.8
+        start_apart -q -t 1.5
         start_script <<'PYTHON'
 import socket, sys, threading, time
 client = socket.socket()
 client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
 client.connect(("127.0.0.1", int(sys.argv[1])))
-data = bytes(range(250)) * 2400
+data = bytes(range(250)) * 4800
 threading.Thread(target=lambda: (client.sendall(data), client.shutdown(socket.SHUT_WR))).start()
 back = b""
 began = time.monotonic()
 while piece := client.recv(16384):
     back += piece
-    if time.monotonic() - began < 2:
+    if time.monotonic() - began < 4:
         time.sleep(0.05)
 assert back == data, len(back)
-assert time.monotonic() - began > 1.6, "too fast for this test"
+assert time.monotonic() - began > 3, "too fast for this test"
 PYTHON
     done
     for server_under_test in "${servers[@]}"; do
@@ -728,13 +729,12 @@ PYTHON
 
 @test "rude clients among 100 polite ones do not disturb them" {
     for server_under_test in "${servers[@]}"; do
-        start -q -t 0.5
+        # A polite one, too, may have no turn for a second on a busy machine.
+        start -q -t 2
         timeout 30 python3 tests/helpers/rude.py 127.0.0.1 "$port" 7 3>&- &
         local rude=$!
         start_peer flood connect 127.0.0.1 "$port" zeros 20000000
-        local -i turns=0
-        until gone $rude; do
-            ((turns++ < 50)) || fail "the rude ones do not end"
+        until gone $rude; do # by itself, or ended by force, which is a failure
             crowd 100 talk
         done
         ended $rude 0
