@@ -1418,7 +1418,7 @@ max N ms"
     run ours c10k-client -q --rounds 2 127.0.0.1 "$port" 10000
     assert_success
     start_crowd all 10000 hold
-    wait_for grep -q '10000 served' "$crowd_output"
+    crowd_says '10000 served'
     local memory
     memory=$(resident "$server")
     ((memory < 20000)) || sanitized c10k-server || fail "10,000 connections take $memory kB"
@@ -1557,7 +1557,7 @@ ends_apart() {
     apart
     read -ra words <<<"$server_under_test"
     local status=0
-    wait_for gone "$(cat "$tmp/running")"
+    patience=30 wait_for gone "$(cat "$tmp/running")"
     wait "$(cat "$tmp/running")" || status=$?
     ((status != 77)) || skip "$(cat "$tmp/said")"
     assert_equal "$status: $(cat "$tmp/said")" "0: "
@@ -1596,8 +1596,8 @@ start_crowd() {
     started+=("$crowd")
 }
 
-crowd_says() {
-    wait_for says_or_gone "$1"
+crowd_says() { # for which a large one may take its time: it ends by itself
+    patience=60 wait_for says_or_gone "$1"
     grep -q "$1" "$crowd_output" && return
     local status=0
     wait "$crowd" || status=$?

@@ -1424,7 +1424,7 @@ start_app_peer() {
 }
 
 peer_says() {
-    wait_for says_or_gone "$1"
+    patience=60 wait_for says_or_gone "$1"
     grep -q "$1" "$peer_output" || fail "the peer ended: $(cat "$peer_output")"
 }
 says_or_gone() { grep -q "$1" "$peer_output" || gone "$peer"; }
@@ -1488,7 +1488,7 @@ ends_apart() {
     local process status
     for process in $(cat "$tmp/running"); do
         status=0
-        wait_for gone "$process"
+        patience=30 wait_for gone "$process"
         wait "$process" || status=$?
         assert_equal "$status: $(cat "$tmp"/scene-*)" "0: "
     done

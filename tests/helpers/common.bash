@@ -68,12 +68,13 @@ is_child() {
     read -r _ _ _ parent _ 2>/dev/null <"/proc/$1/stat" && ((parent == BASHPID))
 }
 
-# wait_for COMMAND...: until it succeeds; fails after 10 s
+# wait_for COMMAND...: until it succeeds; fails after 10 s, or after $patience
 wait_for() {
-    local deadline=$((SECONDS + 10))
+    local seconds=${patience:-10}
+    local deadline=$((SECONDS + seconds))
     until "$@" >/dev/null 2>&1; do
         if ((SECONDS >= deadline)); then
-            fail "waited 10 s in vain for: $* (server said: $(tail -qn 20 "$tmp"/out "$tmp"/err 2>/dev/null))"
+            fail "waited $seconds s in vain for: $* (server said: $(tail -qn 20 "$tmp"/out "$tmp"/err 2>/dev/null))"
         fi
         sleep 0.01
     done
