@@ -110,6 +110,10 @@ vectors() {
     run timeout 60 python3 "$tmp/tests/helpers/vectors.py" model
     assert_failure
     assert_output --partial "search-ring: instead of"
+    sed 's/\\x20$//' docs/protocol.md >"$tmp/docs/protocol.md"
+    run timeout 60 python3 "$tmp/tests/helpers/vectors.py" model
+    assert_failure
+    assert_output --partial "other-empty: instead of"
     sed 's/^-> error: header: not an object/-> x: y/' docs/protocol.md >"$tmp/docs/protocol.md"
     run timeout 60 python3 "$tmp/tests/helpers/vectors.py" tool "$build/message-tool"
     assert_failure
