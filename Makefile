@@ -98,7 +98,7 @@ test-4: $(stage-4-programs) $(unit-programs) $(BUILD)/shim.so ## the tests of st
 
 .PHONY: test-docs
 test-docs: $(programs) ## compare the prose with the code, run its transcripts
-	@scripts/suite.sh tests/docs.bats
+	@scripts/suite.sh --jobs 4 tests/docs.bats
 
 .PHONY: check
 check: test check-parallel check-variants check-code check-fuzz mistakes ## everything that CI runs
