@@ -266,7 +266,10 @@ bool client_finish(struct client *client)
             status = receive(client);
         if (client->input.len > 0 && !client->broken)
             return fail(client, "response from", "more than was asked for");
-        if (!client->ended && status != IO_OK &&
+        buffer_clear(&client->input);
+        if (status == IO_OK && now_ms() < deadline)
+            continue; /* there may be more */
+        if (!client->ended &&
             !wait_for(channel->fd, events_of(status), deadline)) {
             fail(client, "end of", strerror(errno));
             return true;

@@ -1270,6 +1270,20 @@ closed_in_trace() { (($(grep -c 'close(' "$tmp/trace") == $1)); }
     assert_equal "$stderr" "$client_name: end of 127.0.0.1:$peer_port: Connection timed out"
 }
 
+@test "what a server sends after an early response is forgotten, and read for 2 s at most" {
+    # Without a limit of memory it would take gigabytes.
+    local limit=(prlimit --data=200000000)
+    ! sanitized || limit=()
+    local without_end
+    read -ra without_end <<<"$(printf 'zeros 300000000 %.0s' {1..100})"
+    start_app_peer endless listen receive 100 message binary/x binary early "${without_end[@]}"
+    run --separate-stderr timeout -s KILL 60 "${limit[@]}" "$build/$client_name" "${app_client[@]:1}" \
+        127.0.0.1 "$peer_port" - < <(printf 'send '; head -c 10000000 /dev/zero | tr '\0' x)
+    assert_success
+    assert_output "Got response: 'early'"
+    assert_equal "$stderr" "$client_name: end of 127.0.0.1:$peer_port: Connection timed out"
+}
+
 @test "a client that waits costs no processor time, and a stop and continue do not disturb it" {
     start_app_peer silent listen request say heard hold
     start_client -t 30 127.0.0.1 "$peer_port" search ring
