@@ -82,7 +82,8 @@ static void ask_lines(struct client *client)
     size_t size = 0;
     ssize_t len;
 
-    while (errno = 0, (len = getline(&line, &size, stdin)) >= 0) {
+    while (errno = 0,
+           (len = getline(&line, &size, stdin)) >= 0 && !ferror(stdin)) {
         if (len > 0 && line[len - 1] == '\n')
             line[--len] = '\0';
         if (strlen(line) != (size_t)len)
@@ -92,7 +93,7 @@ static void ask_lines(struct client *client)
             die("standard input: %s", flaw);
         ask_one(client, &request);
     }
-    if (ferror(stdin))
+    if (ferror(stdin) || !feof(stdin)) /* it may also have lacked memory */
         die("standard input: %s", strerror(errno));
     free(line);
 }

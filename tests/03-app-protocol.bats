@@ -1362,6 +1362,32 @@ $client_name: standard input: search takes one value"
     assert_output "$client_name: standard input: Is a directory"
 }
 
+@test "a line that there is no memory for is an error, not the end" {
+    ! sanitized || skip "a sanitizer needs memory without a limit"
+    start -q
+    run timeout -s KILL 20 prlimit --data=50000000 "$build/$client_name" "${app_client[@]:1}" \
+        127.0.0.1 "$port" - < <(printf 'search ring\n'; head -c 100000000 /dev/zero | tr '\0' x)
+    assert_failure 1
+    assert_output "$ring
+$client_name: standard input: Cannot allocate memory"
+}
+
+@test "a line of which only a part can be read is no request" {
+    needs_strace
+    start
+    mkfifo "$tmp/lines"
+    # shellcheck disable=SC2094 # a pipe
+    run --separate-stderr timeout -s KILL 20 env ASAN_OPTIONS=detect_leaks=0 strace -qq -o /dev/null -P "$tmp/lines" -e trace=read \
+        -e inject=read:error=EIO:when=2 "$build/$client_name" "${app_client[@]:1}" 127.0.0.1 "$port" - \
+        3>&- 4< <(printf 'search ri' >"$tmp/lines") <"$tmp/lines"
+    assert_failure 1
+    assert_output ""
+    assert_equal "$stderr" "$client_name: standard input: Input/output error"
+    stop_server
+    run grep -v '^Listening on' "$tmp/out"
+    assert_output ""
+}
+
 @test "the client does not pipeline: a line is answered before the next is read" {
     start
     mkfifo "$tmp/lines"
