@@ -40,7 +40,8 @@ struct channel_calls {
     /* Begins the conversation, as often as it must be called: IO_OK ends. */
     enum io_status (*open)(struct channel *channel);
 
-    /* Reads at most size bytes; writes at most len, and perhaps fewer. */
+    /* Reads at most size bytes; writes at most len, and perhaps fewer. Only a
+     * read can come to the peer's end: a write never returns IO_END. */
     struct io (*read)(struct channel *channel, void *bytes, size_t size);
     struct io (*write)(struct channel *channel, const void *bytes, size_t len);
 

@@ -479,8 +479,9 @@ const char *tls_reason(const SSL *ssl, int result, char *text, size_t size)
     case SSL_ERROR_WANT_WRITE:
         why = strerror(ETIMEDOUT);
         break;
-    case SSL_ERROR_ZERO_RETURN:
-        why = "the peer has ended the conversation";
+    case SSL_ERROR_ZERO_RETURN: /* or a write failed after that */
+        why = system != 0 ? strerror(system)
+                          : "the peer has ended the conversation";
         break;
     default:
         why = first_error();

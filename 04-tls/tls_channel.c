@@ -149,13 +149,15 @@ static bool pending_tls(const struct channel *channel)
 /* A write that waits has encrypted its bytes already: the next must offer the
  * same ones, as every user of a channel does who consumes what was taken and
  * no more. Where the socket has failed, there may be an alert to be read, which
- * says why; where TLS has, there is nothing. */
+ * says why; where TLS has, there is nothing. And where the socket has failed
+ * after the peer's close_notify, OpenSSL says ZERO_RETURN: of a write, that is
+ * no end but the same failure. */
 static struct io write_tls(struct channel *channel, const void *bytes,
                            size_t len)
 {
     struct tls_channel *tls = tls_of(channel);
     size_t count;
-    int result;
+    int result, why;
 
     if (tls->state != WORKS)
         return (struct io){IO_ERROR, 0};
@@ -163,7 +165,8 @@ static struct io write_tls(struct channel *channel, const void *bytes,
     result = SSL_write_ex(tls->ssl, bytes, len, &count);
     if (result == 1)
         return (struct io){IO_OK, count};
-    if (SSL_get_error(tls->ssl, result) != SSL_ERROR_SYSCALL)
+    why = SSL_get_error(tls->ssl, result);
+    if (why != SSL_ERROR_SYSCALL && why != SSL_ERROR_ZERO_RETURN)
         return (struct io){outcome(tls, result), 0};
     tls_reason(tls->ssl, result, channel->error, sizeof channel->error);
     tls->state = WRITES_FAIL;
