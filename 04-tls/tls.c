@@ -193,18 +193,22 @@ static int choose_protocol(SSL *ssl, const unsigned char **chosen,
     return SSL_TLSEXT_ERR_ALERT_FATAL;
 }
 
-/* Returns false if there is no digest. */
+/* Adds all that decides whom we trust: CAs, and what they have revoked. Returns
+ * false if there is no digest. */
 static bool digest_store(X509_STORE *store, EVP_MD_CTX *digest)
 {
     STACK_OF(X509_OBJECT) *objects = X509_STORE_get0_objects(store);
 
     for (int i = 0; i < sk_X509_OBJECT_num(objects); i++) {
-        X509 *cert = X509_OBJECT_get0_X509(sk_X509_OBJECT_value(objects, i));
+        X509_OBJECT *object = sk_X509_OBJECT_value(objects, i);
+        X509 *cert = X509_OBJECT_get0_X509(object);
+        X509_CRL *crl = X509_OBJECT_get0_X509_CRL(object);
         unsigned char hash[EVP_MAX_MD_SIZE];
-        unsigned len;
+        unsigned len = 0;
 
-        if (cert != NULL && (!X509_digest(cert, EVP_sha256(), hash, &len) ||
-                             !EVP_DigestUpdate(digest, hash, len)))
+        if ((cert != NULL && !X509_digest(cert, EVP_sha256(), hash, &len)) ||
+            (crl != NULL && !X509_CRL_digest(crl, EVP_sha256(), hash, &len)) ||
+            !EVP_DigestUpdate(digest, hash, len))
             return false;
     }
     return true;
@@ -213,8 +217,9 @@ static bool digest_store(X509_STORE *store, EVP_MD_CTX *digest)
 /*
  * A session is resumed without asking for a certificate again: only where its
  * first handshake would have been the same. So whom we trust is part of the
- * session id context. Without any, OpenSSL refuses to resume a session in which
- * the client had a certificate, and breaks off.
+ * session id context: who is revoked today has no use of yesterday's ticket.
+ * Without any, OpenSSL refuses to resume a session in which the client had a
+ * certificate, and breaks off.
  */
 static bool name_sessions(SSL_CTX *context)
 {
