@@ -236,6 +236,28 @@ static bool name_sessions(SSL_CTX *context)
     return good;
 }
 
+/*
+ * A ticket is worth no more than the certificate that its client has shown for
+ * it. Where that has ended since, there is a full handshake, which says so: or
+ * else each ticket would bring the next one, and the client would stay for
+ * ever.
+ */
+static SSL_TICKET_RETURN judge_ticket(SSL *ssl, SSL_SESSION *session,
+                                      const unsigned char *key_name,
+                                      size_t key_name_len,
+                                      SSL_TICKET_STATUS status, void *data)
+{
+    X509 *cert = session != NULL ? SSL_SESSION_get0_peer(session) : NULL;
+
+    (void)ssl, (void)key_name, (void)key_name_len, (void)data;
+    if (status != SSL_TICKET_SUCCESS && status != SSL_TICKET_SUCCESS_RENEW)
+        return SSL_TICKET_RETURN_IGNORE_RENEW; /* it is none of ours */
+    if (cert != NULL && X509_cmp_current_time(X509_get0_notAfter(cert)) <= 0)
+        return SSL_TICKET_RETURN_IGNORE_RENEW;
+    return status == SSL_TICKET_SUCCESS ? SSL_TICKET_RETURN_USE
+                                        : SSL_TICKET_RETURN_USE_RENEW;
+}
+
 /* Wants a certificate of each client, of one of the CAs in the file, which the
  * client is told. */
 static bool require_clients(SSL_CTX *context, const char *ca,
@@ -268,6 +290,7 @@ SSL_CTX *tls_server_context(const struct tls_files *files, const char *alpn,
     /* What a session needs is in the ticket that its client keeps, encrypted:
      * a server for thousands has no table of them to fill. */
     SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
+    SSL_CTX_set_session_ticket_cb(context, NULL, judge_ticket, NULL);
     if (alpn != NULL)
         SSL_CTX_set_alpn_select_cb(context, choose_protocol,
                                    (void *)(uintptr_t)alpn /* only read */);
