@@ -182,15 +182,19 @@ static void exchange(struct conversation *talk, const char *bytes, char *echo,
 }
 
 /* Says that we have finished (close_notify), expects the same of the server,
- * and judges what came back. SSL_shutdown() is called once: a second call would
- * wait for the server's, and fail if data comes first. */
+ * and judges what came back. Once it is sent, SSL_shutdown() is not called
+ * again: that would wait for the server's, and fail if data comes first. */
 static void finish(struct conversation *talk)
 {
     char extra;
+    int result;
 
-    begin();
-    if (SSL_shutdown(talk->ssl) < 0)
-        fail_tls(talk, "shutdown of", -1);
+    do {
+        begin();
+        result = SSL_shutdown(talk->ssl);
+    } while (result < 0 && again(talk, result));
+    if (result < 0)
+        fail_to_send(talk, result);
     if (receive(talk, &extra, 1) > 0)
         fail(talk, "receive from", "more than was sent");
     if (talk->wrong != 0)

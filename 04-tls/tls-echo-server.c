@@ -110,6 +110,17 @@ static bool send_all(SSL *ssl, const unsigned char *bytes, size_t len,
     return true;
 }
 
+/* Sends close_notify. The client may be gone, and that is as good. */
+static void say_end(SSL *ssl)
+{
+    int result;
+
+    do {
+        begin();
+        result = SSL_shutdown(ssl);
+    } while (result < 0 && again(ssl, result));
+}
+
 /* Echoes until the client says that it has finished, by close_notify, and says
  * the same. Returns false, and has said why, if it failed or fell silent. */
 static bool serve(SSL *ssl, const struct address_name *peer)
@@ -128,7 +139,7 @@ static bool serve(SSL *ssl, const struct address_name *peer)
             if (!send_all(ssl, buf, received, peer))
                 return false;
         } else if (SSL_get_error(ssl, result) == SSL_ERROR_ZERO_RETURN) {
-            SSL_shutdown(ssl); /* it may be gone, and that is as good */
+            say_end(ssl);
             return true;
         } else if (!again(ssl, result)) {
             return fail(ssl, result, peer);
