@@ -341,30 +341,34 @@ SSL_CTX *tls_client_context(const struct tls_files *files, const char *alpn,
 
 static void log_secret(const SSL *ssl, const char *line)
 {
-    BIO *file = SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl));
+    intptr_t fd = (intptr_t)SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl));
 
-    BIO_printf(file, "%s\n", line);
+    dprintf((int)fd, "%s\n", line);
+}
+
+/* Returns whether only the owner can read the file from now on. A pipe or a
+ * device is left as it is: to change /dev/null would be felt by all. */
+static bool make_private(int fd)
+{
+    struct stat status;
+
+    return fstat(fd, &status) == 0 &&
+           (!S_ISREG(status.st_mode) || fchmod(fd, 0600) == 0);
 }
 
 bool tls_log_secrets(SSL_CTX *context, const char *file,
                      struct tls_error *error)
 {
     int fd = open(file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-    BIO *bio;
 
-    if (fd < 0 || fchmod(fd, 0600) < 0) {
+    if (fd < 0 || !make_private(fd)) {
         file_error(error, "key log", file, strerror(errno));
         if (fd >= 0)
             close(fd);
         return false;
     }
-    bio = BIO_new_fd(fd, BIO_CLOSE); /* both live as long as the program */
-    if (bio == NULL) {
-        file_error(error, "key log", file, strerror(ENOMEM));
-        close(fd);
-        return false;
-    }
-    SSL_CTX_set_app_data(context, bio);
+    /* It stays open as long as the program lives. */
+    SSL_CTX_set_app_data(context, (void *)(intptr_t)fd);
     SSL_CTX_set_keylog_callback(context, log_secret);
     return true;
 }
