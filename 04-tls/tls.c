@@ -495,6 +495,17 @@ bool tls_was_cut(const SSL *ssl, int result)
                SSL_R_UNEXPECTED_EOF_WHILE_READING;
 }
 
+/* What TLS itself says is nearer to what has happened than what it stumbled
+ * over: "bad record mac", and not "cipher operation failed" below it. */
+static const char *tls_words(void)
+{
+    unsigned long error = ERR_peek_last_error();
+
+    if (ERR_GET_LIB(error) == ERR_LIB_SSL && !ERR_COMMON_ERROR(error))
+        return ERR_reason_error_string(error);
+    return first_error();
+}
+
 /* SSL_ERROR_SYSCALL is errno's matter; SSL_ERROR_SSL is in OpenSSL's queue. A
  * blocking call that has waited too long wants to be made again. */
 const char *tls_reason(const SSL *ssl, int result, char *text, size_t size)
@@ -516,7 +527,7 @@ const char *tls_reason(const SSL *ssl, int result, char *text, size_t size)
                           : "the peer has ended the conversation";
         break;
     default:
-        why = first_error();
+        why = tls_words();
         if (flaw != NULL && flaw->text[0] != '\0')
             why = flaw->text;
         if (tls_was_cut(ssl, result))
