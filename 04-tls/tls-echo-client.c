@@ -193,8 +193,10 @@ static void finish(struct conversation *talk)
         begin();
         result = SSL_shutdown(talk->ssl);
     } while (result < 0 && again(talk, result));
-    if (result < 0)
-        fail_to_send(talk, result);
+    /* Where the socket has failed: the server has ended already, or receive()
+     * will say why it did. */
+    if (result < 0 && SSL_get_error(talk->ssl, result) != SSL_ERROR_SYSCALL)
+        fail_tls(talk, "shutdown of", result);
     if (receive(talk, &extra, 1) > 0)
         fail(talk, "receive from", "more than was sent");
     if (talk->wrong != 0)
