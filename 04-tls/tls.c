@@ -45,10 +45,11 @@ static SSL_CTX *file_error(struct tls_error *error, const char *what,
 /* --- Files ---------------------------------------------------------------- */
 
 /* OpenSSL would ask at the terminal, and a server that starts at night has
- * none. */
-static int refuse_password(char *buf, int size, int writing, void *data)
+ * none. Notes that it was asked. */
+static int refuse_password(char *buf, int size, int writing, void *encrypted)
 {
-    (void)buf, (void)size, (void)writing, (void)data;
+    (void)buf, (void)size, (void)writing;
+    *(bool *)encrypted = true;
     return -1;
 }
 
@@ -59,6 +60,8 @@ static const char *exposed(int fd)
 
     if (fstat(fd, &status) < 0)
         return strerror(errno);
+    if (S_ISDIR(status.st_mode))
+        return strerror(EISDIR);
     if (status.st_mode & S_IROTH)
         return "everybody may read it; \"chmod 600\" mends that (and if "
                "anybody has, make a new one)";
@@ -72,14 +75,19 @@ static bool use_key(SSL_CTX *context, const char *file, struct tls_error *error)
     int fd = open(file, O_RDONLY | O_CLOEXEC);
     const char *flaw = fd < 0 ? strerror(errno) : exposed(fd);
     BIO *bio = flaw == NULL ? BIO_new_fd(fd, BIO_NOCLOSE) : NULL;
+    const X509 *cert = SSL_CTX_get0_certificate(context);
     EVP_PKEY *key = NULL;
-    bool good = false;
+    bool good = false, encrypted = false;
 
     if (bio != NULL) {
-        key = PEM_read_bio_PrivateKey(bio, NULL, refuse_password, NULL);
-        good = key != NULL && SSL_CTX_use_PrivateKey(context, key) == 1 &&
-               SSL_CTX_check_private_key(context) == 1;
+        key = PEM_read_bio_PrivateKey(bio, NULL, refuse_password, &encrypted);
+        good = key != NULL && X509_check_private_key(cert, key) == 1 &&
+               SSL_CTX_use_PrivateKey(context, key) == 1;
     }
+    if (encrypted)
+        flaw = "it is encrypted, and nobody is asked for its pass phrase";
+    else if (bio != NULL && key == NULL)
+        flaw = "there is no private key in it (in PEM form)";
     if (!good)
         file_error(error, "key", file, flaw != NULL ? flaw : first_error());
     EVP_PKEY_free(key); /* the context has its own share */
