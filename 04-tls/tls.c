@@ -110,15 +110,17 @@ static bool use_certificate(SSL_CTX *context, const struct tls_files *files,
     return use_key(context, files->key, error);
 }
 
-/* Where the file has a list of revoked certificates (a CRL, RFC 5280, 5), it
- * is looked at: one of its CA must be there then, and not be too old. */
+/* Where the file has a list of revoked certificates (a CRL, RFC 5280, 5), each
+ * certificate of a chain is looked for, also those of the CAs between: a list
+ * of each one's CA must be there then, and not be too old. */
 static void heed_revocation(X509_STORE *store)
 {
     STACK_OF(X509_OBJECT) *objects = X509_STORE_get0_objects(store);
 
     for (int i = 0; i < sk_X509_OBJECT_num(objects); i++)
         if (X509_OBJECT_get0_X509_CRL(sk_X509_OBJECT_value(objects, i)) != NULL)
-            X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK);
+            X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK |
+                                            X509_V_FLAG_CRL_CHECK_ALL);
 }
 
 static bool use_ca(SSL_CTX *context, const char *file, struct tls_error *error)
