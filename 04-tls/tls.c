@@ -137,9 +137,12 @@ static bool use_ca(SSL_CTX *context, const char *file, struct tls_error *error)
 
 /* TLS 1.2 and 1.3, and of what 1.2 has only what keeps past conversations
  * secret when a key is lost (ECDHE) and needs no padding (AEAD): the six that
- * Mozilla calls intermediate. 1.3 has no others. */
+ * Mozilla calls intermediate. 1.3 has no others. Level 2 is keys and digests of
+ * at least 112 bits of security, so no RSA of 1,024 bits and no SHA-1: some
+ * systems' OpenSSL begins with level 1. */
 static bool limit_protocol(SSL_CTX *context)
 {
+    SSL_CTX_set_security_level(context, 2);
     return SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION) == 1 &&
            SSL_CTX_set_cipher_list(context,
                                    "ECDHE-ECDSA-AES128-GCM-SHA256:"
