@@ -222,12 +222,19 @@ static void keep_session(struct tls_channel *tls)
     }
 }
 
+/* Who has not said that it ends, since it had waited too long, or the peer was
+ * first, says so now, if that can be sent at once: the peer can tell it from a
+ * cut, and OpenSSL does not resume a session without. */
 static void free_tls(struct channel *channel)
 {
     struct tls_channel *tls = tls_of(channel);
 
-    if (tls->client != NULL && tls->state == WORKS)
-        keep_session(tls);
+    if (tls->state == WORKS && SSL_is_init_finished(tls->ssl)) {
+        if (!tls->said_end)
+            say_end(tls);
+        if (tls->client != NULL)
+            keep_session(tls);
+    }
     SSL_free(tls->ssl);
     close(channel->fd);
     free(tls);
