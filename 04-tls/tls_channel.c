@@ -35,11 +35,44 @@ struct tls_channel {
         BROKEN       /* OpenSSL must not be asked again */
     } state;
     bool said_end; /* our close_notify is on its way */
+    int reads;     /* of the socket, that this call may still make */
 };
 
 static struct tls_channel *tls_of(struct channel *channel)
 {
     return (struct tls_channel *)channel;
+}
+
+/* Each call of OpenSSL begins here. */
+static void begin(struct tls_channel *tls)
+{
+    enum { MOST_READS = 64 };
+
+    ERR_clear_error();
+    tls->reads = MOST_READS;
+}
+
+/*
+ * OpenSSL asks this before each read of the socket. One call of it reads until
+ * a message of the handshake is complete, and a peer may cut that into 130,000
+ * records of a byte, while all others wait. So after some reads the socket is
+ * said to be empty: since it is not, the next turn comes at once.
+ */
+static long limit_reads(BIO *bio, int operation, const char *bytes, size_t len,
+                        int argi, long argl, int result, size_t *count)
+{
+    struct tls_channel *tls = (void *)BIO_get_callback_arg(bio);
+
+    (void)bytes, (void)len, (void)argi, (void)argl, (void)count;
+    if (operation != BIO_CB_READ)
+        return result;
+    BIO_clear_retry_flags(bio);
+    if (tls->reads == 0) {
+        BIO_set_retry_read(bio);
+        return -1;
+    }
+    tls->reads--;
+    return result;
 }
 
 /* Says what a call means that has not done what it was to do, and notes why.
@@ -90,7 +123,7 @@ static enum io_status open_tls(struct channel *channel)
     enum io_status status;
     int result;
 
-    ERR_clear_error();
+    begin(tls);
     result = SSL_do_handshake(tls->ssl);
     if (result == 1)
         return protocol_agreed(tls) ? IO_OK : IO_ERROR;
@@ -126,7 +159,7 @@ static struct io read_tls(struct channel *channel, void *bytes, size_t size)
 
     if (tls->state == BROKEN)
         return take_in_vain(channel, bytes, size);
-    ERR_clear_error();
+    begin(tls);
     result = SSL_read_ex(tls->ssl, bytes, size, &count);
     if (result == 1)
         return (struct io){IO_OK, count};
@@ -161,7 +194,7 @@ static struct io write_tls(struct channel *channel, const void *bytes,
 
     if (tls->state != WORKS)
         return (struct io){IO_ERROR, 0};
-    ERR_clear_error();
+    begin(tls);
     result = SSL_write_ex(tls->ssl, bytes, len, &count);
     if (result == 1)
         return (struct io){IO_OK, count};
@@ -182,7 +215,7 @@ static enum io_status say_end(struct tls_channel *tls)
 {
     int result;
 
-    ERR_clear_error();
+    begin(tls);
     result = SSL_shutdown(tls->ssl);
     if (result >= 0)
         return IO_OK;
@@ -268,6 +301,8 @@ static struct channel *make_tls(int fd, SSL_CTX *context,
     tls->ssl = ssl;
     tls->client = client;
     tls_note_flaws(ssl, &tls->flaw);
+    BIO_set_callback_ex(SSL_get_rbio(ssl), limit_reads);
+    BIO_set_callback_arg(SSL_get_rbio(ssl), (char *)tls);
     return &tls->channel;
 }
 
