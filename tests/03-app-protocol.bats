@@ -744,6 +744,16 @@ Got sum: 3"
     done
 }
 
+@test "a client that ends in mid-request, and is gone when that is seen, is let go at once" {
+    for server_under_test in "${servers[@]}"; do
+        start
+        app_peer gone-at-the-end "$server"
+        closings 2 # not only when its time is over
+        answers
+        stop_server
+    done
+}
+
 @test "floods of garbage, of zeros and of requests nobody reads do not disturb others" {
     for server_under_test in "${servers[@]}"; do
         start -q

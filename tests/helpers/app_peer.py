@@ -1141,6 +1141,23 @@ def sigpipe(host, port, narration):
 
 
 @scene
+def gone_at_the_end(host, port, process):
+    """A client that half-closes in mid-request and resets, while the server
+    is stopped: the server reads the end, and then cannot send its error."""
+    process = int(process)
+    for ending in (Peer.reset, Peer.close):
+        with connect(host, port) as peer:
+            peer.ask(search("in"))
+            os.kill(process, signal.SIGSTOP)
+            while state(process) != "T":
+                time.sleep(0.001)
+            peer.send(search("x")[:60])
+            peer.half_close()
+            ending(peer)
+            os.kill(process, signal.SIGCONT)
+
+
+@scene
 def full(host, port, count):
     """With -n as many as count: who comes next waits, and is served as soon as
     one goes; twice."""
