@@ -89,9 +89,13 @@ static enum io_status outcome(struct tls_channel *tls, int result)
         return IO_WANT_READ;
     if (why == SSL_ERROR_WANT_WRITE)
         return IO_WANT_WRITE;
-    if (why == SSL_ERROR_ZERO_RETURN)
+    if (why == SSL_ERROR_ZERO_RETURN) {
+        error[0] = '\0'; /* whatever became of our writes */
         return IO_END;
-    tls_reason(tls->ssl, result, error, sizeof tls->channel.error);
+    }
+    /* The kernel tells of a reset once: a read after it finds an end. */
+    if (!cut || tls->state != WRITES_FAIL)
+        tls_reason(tls->ssl, result, error, sizeof tls->channel.error);
     tls->state = BROKEN;
     return cut ? IO_END : IO_ERROR;
 }
@@ -221,6 +225,7 @@ static enum io_status say_end(struct tls_channel *tls)
         return IO_OK;
     if (SSL_get_error(tls->ssl, result) == SSL_ERROR_WANT_WRITE)
         return IO_WANT_WRITE;
+    tls_reason(tls->ssl, result, tls->channel.error, sizeof tls->channel.error);
     tls->state = WRITES_FAIL;
     return IO_OK;
 }
