@@ -95,6 +95,8 @@ test-3: $(stage-3-programs) $(unit-programs) $(BUILD)/shim.so ## the tests of st
 .PHONY: test-4
 test-4: $(stage-4-programs) $(unit-programs) $(BUILD)/shim.so ## the tests of stage 4
 	@scripts/suite.sh --jobs 4 $(sort $(wildcard tests/04-*.bats))
+	@04-tls/make-certs.sh $(BUILD)/certs >/dev/null
+	@APP_TLS=$(BUILD)/certs scripts/suite.sh --jobs 4 --filter-tags '!tcp' tests/03-app-protocol.bats
 
 .PHONY: test-docs
 test-docs: $(programs) ## compare the prose with the code, run its transcripts

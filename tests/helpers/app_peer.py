@@ -24,12 +24,15 @@ Steps, done in order:
     lost              wants the end of the stream, or a reset
     cut               wants a reset
     half-close, close, reset
+    drop              closes; over TLS, without a word (close_notify)
     accept            (listen only) the next connection; the first is implied
     again             begins anew with the next connection
     hold              does nothing until standard input ends
     say TEXT          a line on standard output, for a test to wait for
 
 What would wait for more than 20 seconds ends it with status 1.
+
+If APP_TLS is set, all of this is over TLS: see tls_stream.py.
 """
 import json
 import os
@@ -48,19 +51,26 @@ sys.dont_write_bytecode = True
 import protocol  # noqa: E402
 from protocol import encode, encode_json  # noqa: E402
 
+TLS = "APP_TLS" in os.environ
+if TLS:
+    import tls_stream
+
 PATIENCE = 20
 
 
 # --- One connection ----------------------------------------------------------
 
 class Peer:
-    """One connection. All peers of the scenes are made by connect()."""
+    """One connection. All peers of the scenes are made by connect(). raw is
+    the socket, and stream what bytes of the protocol go through: over TCP, the
+    same."""
 
-    def __init__(self, stream):
-        self.stream = stream
+    def __init__(self, raw, host=None):
+        self.raw = raw
+        self.stream = tls_stream.Stream(raw, host) if TLS else raw
         self.input = b""
-        stream.settimeout(PATIENCE)
-        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        raw.settimeout(PATIENCE)
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def __enter__(self):
         return self
@@ -68,14 +78,34 @@ class Peer:
     def __exit__(self, *_):
         self.close()
 
+    def open(self):
+        """The handshake, where there is one. Who sends or receives makes it,
+        too."""
+        if TLS:
+            self.stream.handshake()
+
     def send(self, data):
         self.stream.sendall(data)
+
+    def send_soon(self, data):
+        """For a server that does not accept yet, or is stopped: over TLS, only
+        hello is said to it, and these bytes are sent when it has answered."""
+        if TLS:
+            self.stream.send_soon(data)
+        else:
+            self.send(data)
+
+    def something_came(self, seconds):
+        """Within this time, and stays there."""
+        if TLS:
+            return self.stream.something_came(seconds)
+        return bool(select.select([self.stream], [], [], seconds)[0])
 
     def dribble(self, data, interval):
         """Sends a byte at a time, until something comes or all is sent.
         Returns whether all is."""
         for at in range(len(data)):
-            if select.select([self.stream], [], [], interval)[0]:
+            if self.something_came(interval):
                 return False
             self.send(data[at:at + 1])
         return True
@@ -149,6 +179,7 @@ class Peer:
     def fill(self, request, patience=15):
         """Sends this request again and again, and reads nothing, until no
         more is taken. Returns how many were begun."""
+        self.open()
         count = blocked = 0
         left = b""
         self.stream.setblocking(False)
@@ -166,15 +197,22 @@ class Peer:
         return count
 
     def half_close(self):
-        self.stream.shutdown(socket.SHUT_WR)
+        if TLS:
+            self.stream.end()
+        else:
+            self.stream.shutdown(socket.SHUT_WR)
 
     def close(self):
         self.stream.close()
 
+    def drop(self):
+        """Over TLS: without close_notify, as if somebody had cut the line."""
+        self.raw.close()
+
     def reset(self):
-        self.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER,
-                               struct.pack("ii", 1, 0))
-        self.close()
+        self.raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER,
+                            struct.pack("ii", 1, 0))
+        self.raw.close()
 
 
 def connect(host, port, receive_buffer=None):
@@ -184,12 +222,45 @@ def connect(host, port, receive_buffer=None):
         stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     stream.settimeout(PATIENCE)
     stream.connect((host, int(port)))
-    return Peer(stream)
+    return Peer(stream, host)
 
 
 def accept(listener):
     """The one place where peers of a client are made."""
     return Peer(listener.accept()[0])
+
+
+async def open_connection(host, port):
+    """For asyncio, which cannot end one half over TLS. Returns four functions:
+    await read(), write(data), write_eof() and close()."""
+    import asyncio
+    reader, writer = await asyncio.open_connection(host, int(port))
+    if not TLS:
+        return (lambda: reader.read(65536)), writer.write, \
+            writer.write_eof, writer.close
+    engine = tls_stream.Engine(host)
+
+    async def fetch():
+        data = await reader.read(65536)
+        if not data:
+            raise tls_stream.Lost("the end came without close_notify")
+        engine.feed(data)
+
+    async def read():
+        while (data := engine.read(65536)) is None:
+            await fetch()
+        return data
+
+    def write_eof():
+        writer.write(engine.end())
+        writer.write_eof()
+
+    while not engine.handshake():
+        writer.write(engine.output())
+        await fetch()
+    writer.write(engine.output())
+    return read, lambda data: writer.write(engine.write(data)), write_eof, \
+        writer.close
 
 
 def listen(backlog=128):
@@ -476,24 +547,31 @@ def truncated(host, port):
                 peer.expect_error(f"end of stream inside the {place}")
                 count += 1
             peer.expect_end()
+        if TLS:  # the same end, and nobody can say who made it
+            with connect(host, port) as peer:
+                peer.send(search("whole") + request[:cut])
+                peer.expect_result("No match for 'whole'.")
+                peer.drop()
+                count += cut > 0
     print(f"{count} errors")
 
 
 @scene
 def cuts(host, port):
     """Three requests, cut in two at every byte; the server has taken the first
-    part, and answered what is complete in it, when the second one comes."""
+    part, and answered what is complete in it, when the second one comes: so
+    says its answer to somebody who has asked later."""
     parts = [search("ring"), total([1, 2**32 - 1], "big"), binary(b"bytes")]
     data = b"".join(parts)
     ends = [len(parts[0]), len(parts[0] + parts[1]), len(data)]
+    standing = connect(host, port)
     for cut in range(1, len(data)):
         with connect(host, port) as peer:
             peer.send(data[:cut])
             whole = sum(end <= cut for end in ends)
             for request in parts[:whole]:
                 peer.expect_answer(request)
-            while struct.unpack("i", ioctl(peer, 0x5411))[0]:  # SIOCOUTQ
-                time.sleep(0.0005)
+            standing.ask(parts[0])
             peer.send(data[cut:])
             for request in parts[whole:]:
                 peer.expect_answer(request)
@@ -502,11 +580,33 @@ def cuts(host, port):
             peer.send(data[at:at + 1])
         for request in parts:
             peer.expect_answer(request)
+    if TLS:
+        record_cuts(host, port, parts, standing)
+    standing.close()
 
 
-def ioctl(peer, number):
-    import fcntl
-    return fcntl.ioctl(peer.stream.fileno(), number, bytes(4))
+def record_cuts(host, port, parts, standing):
+    """Records with a request each, cut in two at every byte; and a whole
+    conversation, handshake and end included, byte by byte."""
+    with connect(host, port) as peer:
+        peer.open()
+        cut = 0
+        data = b" "
+        while cut < len(data):
+            data = b"".join(map(peer.stream.engine.write, parts))
+            peer.raw.sendall(data[:cut])
+            standing.ask(parts[0])
+            peer.raw.sendall(data[cut:])
+            for request in parts:
+                peer.expect_answer(request)
+            cut += 1
+    with connect(host, port) as peer:
+        peer.stream.step = 1
+        for request in parts:
+            peer.send(request)
+            peer.expect_answer(request)
+        peer.half_close()
+        peer.expect_end()
 
 
 @scene
@@ -577,7 +677,7 @@ def announced(host, port, process, most, most_kb):
         held.append(peer)
     serves(host, port)
     for peer in held:
-        assert not select.select([peer.stream], [], [], 0)[0], "refused"
+        assert not peer.something_came(0), "refused"
     for key, was in (("VmHWM", before), ("VmData", data)):
         grown = resident(process, key) - was
         assert grown <= int(most_kb), f"{key} grew by {grown} kB"
@@ -659,7 +759,7 @@ def fair(host, port, count="4"):
             speaker.start()
             while not done.is_set():
                 came[number] += len(peer.stream.recv(65536))
-            peer.stream.shutdown(socket.SHUT_RDWR)
+            peer.raw.shutdown(socket.SHUT_RDWR)
             speaker.join()
 
     threads = [threading.Thread(target=greedy, args=(n,), daemon=True)
@@ -732,7 +832,7 @@ def deadlines(host, port, seconds):
                 not_before(began)  # a busy machine
                 return
             watch = select.poll()
-            watch.register(peer.stream, 0)  # errors and hang-ups only
+            watch.register(peer.raw, 0)  # errors and hang-ups only
             assert watch.poll(PATIENCE * 1000), "nothing happened"
             not_before(began)
             peer.expect_reset()
@@ -742,7 +842,7 @@ def deadlines(host, port, seconds):
             began = time.monotonic()
             try:
                 peer.fill(large, patience=3)
-                while peer.stream.recv(100):
+                while peer.stream.recv(2000):
                     assert time.monotonic() - began < limit * 12, "not ended"
                     time.sleep(limit / 10)
             except ConnectionError:
@@ -845,18 +945,17 @@ def polite(host, port, count="100", seed="1"):
             binary(chance.randbytes(chance.choice([0, 5, 3000])))])
             for n in range(10)]
         async with at_once:
-            reader, writer = await asyncio.open_connection(host, int(port))
+            read, write, write_eof, close = await open_connection(host, port)
 
         async def talk():
             data = b"".join(made)
             while data:
                 size = chance.choice([1, 60, 150, 2000])
-                writer.write(data[:size])
+                write(data[:size])
                 data = data[size:]
-                await writer.drain()
                 if chance.random() < 0.3:
                     await asyncio.sleep(chance.random() / 200)
-            writer.write_eof()
+            write_eof()
 
         async def hear():
             data = b""
@@ -864,15 +963,15 @@ def polite(host, port, count="100", seed="1"):
                 header, content, _ = protocol.decode(request)
                 wanted = protocol.decode(protocol.answer(header, content))
                 while (message := protocol.decode(data)) is None:
-                    more = await reader.read(65536)
+                    more = await read()
                     assert more, f"the end came after {data!r}"
                     data += more
                 assert readable(message[:2]) == readable(wanted[:2]), message
                 data = data[message[2]:]
-            assert data == b"" and await reader.read(1) == b"", "more came"
+            assert data == b"" and await read() == b"", "more came"
 
         await asyncio.gather(talk(), hear())
-        writer.close()
+        close()
 
     async def crowd():
         at_once = asyncio.Semaphore(256)
@@ -933,6 +1032,49 @@ def rude_ways():
     def promises_and_goes(peer):
         peer.send(frame(header_with(1000000, content_type="x")))
         peer.half_close()
+
+    ways = [way for name, way in list(locals().items()) if name != "request"]
+    return ways + (rude_ways_over_tls(request) if TLS else [])
+
+
+def rude_ways_over_tls(request):
+    def says_hello_and_goes(peer):
+        peer.stream.hello()
+        peer.drop()
+
+    def says_half_of_hello(peer):
+        peer.stream.engine.handshake()
+        peer.raw.sendall(peer.stream.engine.output()[:100])
+        peer.drop()
+
+    def says_hello_and_resets(peer):
+        peer.stream.hello()
+        peer.reset()
+
+    def speaks_without_tls(peer):
+        peer.raw.sendall(request)
+        peer.raw.recv(100)
+
+    def turns_to_garbage(peer):
+        peer.send(request)
+        peer.raw.sendall(random.Random(1).randbytes(20000))
+        peer.expect_lost()
+
+    def flips_a_bit(peer):
+        peer.send(request)
+        data = bytearray(peer.stream.engine.write(request))
+        data[100] ^= 1
+        peer.raw.sendall(data)
+        peer.expect_lost()
+
+    def ends_inside_a_record(peer):
+        peer.open()
+        peer.raw.sendall(peer.stream.engine.write(request)[:500])
+        peer.drop()
+
+    def ends_without_close_notify(peer):
+        peer.ask(request)
+        peer.drop()
 
     return [way for name, way in list(locals().items()) if name != "request"]
 
@@ -1010,7 +1152,7 @@ def hold(host, port, count, phase):
         for _ in range(first, min(first + 100, int(count))):
             buffer = 4096 if phase == "response" else None
             group.append(connect(host, port, receive_buffer=buffer))
-            group[-1].send(search("in"))
+            group[-1].send_soon(search("in"))
         for peer in group:
             try:
                 bring(peer)
@@ -1110,7 +1252,7 @@ def mixed(host, port, process):
             ask(client)
         newcomers = [make() for _ in leave]
         for client in newcomers[:10]:
-            ask(client)
+            client[0].send_soon(search(client[1]))
         os.kill(process, signal.SIGCONT)
         for client in saying + newcomers[:10]:
             check(client)
@@ -1118,7 +1260,7 @@ def mixed(host, port, process):
             ask(client)
             check(client)
         for peer, _ in stay + newcomers:
-            assert not select.select([peer.stream], [], [], 0)[0], "more came"
+            assert not peer.something_came(0), "more came"
         standing = stay + newcomers
 
 
@@ -1131,11 +1273,13 @@ def state(process):
 def sigpipe(host, port, narration):
     """A client that half-closes, and then resets while a response waits: what
     the kernel has for the server's next send() is SIGPIPE."""
+    import fcntl
     request = search("x" * 20000)
     with connect(host, port, receive_buffer=4096) as peer:
         wait_until_blocked(peer, request, narration)
         peer.half_close()
-        while struct.unpack("i", ioctl(peer, 0x5411))[0]:  # SIOCOUTQ
+        while struct.unpack("i", fcntl.ioctl(peer.raw.fileno(), 0x5411,
+                                             bytes(4)))[0]:  # SIOCOUTQ
             time.sleep(0.001)
         peer.reset()
 
@@ -1168,12 +1312,11 @@ def full(host, port, count):
         peers[-1].expect_result("No match for 'in'.")
     for _ in range(2):
         waiting = connect(host, port)
-        waiting.send(search("waiting"))
+        waiting.send_soon(search("waiting"))
         for peer in peers:  # those who are in are served all the while
             peer.send(search("ring"))
             peer.expect_answer(search("ring"))
-        assert not select.select([waiting.stream], [], [], 0.2)[0], \
-            "one too many is served"
+        assert not waiting.something_came(0.2), "one too many is served"
         peers.pop(0).close()
         waiting.expect_result("No match for 'waiting'.")
         peers.append(waiting)
@@ -1233,18 +1376,19 @@ def signals(host, port, *command):
                                   stdout=subprocess.PIPE,
                                   stderr=subprocess.PIPE)
         port = int(server.stdout.readline().rsplit(b":")[-1])
-        stream = socket.socket()
         if turn % 2:
-            stream.connect(("127.0.0.1", port))
-            stream.setblocking(False)
-            stream.send(search("ring") * chance.choice([1, 500]))
+            peer = connect("127.0.0.1", port)
+            peer.open()
+            peer.raw.setblocking(False)
+            peer.stream.send(search("ring") * chance.choice([1, 500]))
             time.sleep(chance.random() / 200)
         for _ in range(2):
             os.kill(server.pid, chance.choice([signal.SIGINT, signal.SIGTERM]))
             until = time.monotonic_ns() + chance.randrange(60_000)
             while time.monotonic_ns() < until:
                 pass
-        stream.close()
+        if turn % 2:
+            peer.close()
         status = server.wait(8)
         said = server.stderr.read()
         assert status == 0, f"status {status}: {said}"
@@ -1253,9 +1397,10 @@ def signals(host, port, *command):
 
 # --- Scenes: clients ---------------------------------------------------------
 
-def run_client(command, arguments, behave, before):
+def run_client(command, arguments, behave, before, step=None):
     """Runs the client against a server that behaves so on each connection;
-    arguments that are bytes are lines of standard input. Returns (status,
+    arguments that are bytes are lines of standard input. Over TLS, the server
+    sends step bytes at a time, handshake included. Returns (status,
     output, errors, what the server complains of)."""
     import subprocess
     complaints = []
@@ -1277,6 +1422,9 @@ def run_client(command, arguments, behave, before):
                 return
             with peer:
                 try:
+                    if step:
+                        peer.stream.step = step
+                    peer.open()
                     behave(peer, number)
                 except (ConnectionError, TimeoutError):
                     pass
@@ -1321,6 +1469,9 @@ def hostile():
 
     for cut in range(len(good)):
         yield f"truncates after {cut}", sends(good[:cut]), ASKED, \
+            f"{tell}truncated: the connection closed early"
+    for cut in range(len(good) if TLS else 0):
+        yield f"drops after {cut}", sends(good[:cut], Peer.drop), ASKED, \
             f"{tell}truncated: the connection closed early"
     for cut in (0, 1, 50, len(good) - 1):
         yield f"resets after {cut}", sends(good[:cut], Peer.reset), ASKED, \
@@ -1378,7 +1529,7 @@ def hostile():
             peer.send(encode_json({"error": "too much"}))
             if reset:
                 # As a server does that closes with much unread.
-                while not select.select([peer.stream], [], [], 5)[0]:
+                while not select.select([peer.raw], [], [], 5)[0]:
                     pass
                 time.sleep(0.1)
                 peer.close()
@@ -1498,9 +1649,13 @@ def odd_servers(_host, _port, *command):
             cases.append((f"{number}, {order}", answers_with(encode(
                 "binary/uint64", "binary", number.to_bytes(8, order), order)),
                 ["sum", "1"], f"Got sum: {number}"))
-    for what, behave, arguments, wanted in cases:
+    cases = [(*case, None) for case in cases]
+    if TLS:
+        cases += [(f"trickled: {what}", *case, 1)
+                  for what, *case, _ in cases[:2] + cases[-3:]]
+    for what, behave, arguments, wanted, step in cases:
         status, output, said, complaints = run_client(
-            command, arguments, behave, ["-t", "5"])
+            command, arguments, behave, ["-t", "5"], step)
         assert not complaints, f"{what}: {complaints}"
         assert (status, output.decode(), said) == (0, wanted + "\n", b""), \
             f"{what}: status {status}, {output[:80]!r}, {said!r}"
@@ -1546,7 +1701,7 @@ def line_servers(_host, _port, *command):
     def resets_late(peer, _):
         """The same, without having read it: close() makes the reset."""
         reply(peer)
-        select.select([peer.stream], [], [], PATIENCE)
+        select.select([peer.raw], [], [], PATIENCE)
 
     def resets(peer, _):
         reply(peer)
@@ -1610,6 +1765,7 @@ def perform(peer, listener, steps):
         step = steps.pop(0)
         if step == "accept":
             peer = accept(listener)
+            peer.open()
         elif step == "again":
             steps = ["accept", *script[1:]]
         elif step == "search":
@@ -1638,10 +1794,13 @@ def perform(peer, listener, steps):
             peer.receive()
         elif step == "receive":
             size = int(steps.pop(0))
-            came = peer.stream.recv(size, socket.MSG_WAITALL)
+            came = b""
+            while len(came) < size and (
+                    more := peer.stream.recv(size - len(came))):
+                came += more
             assert len(came) == size, f"the end came after {came[:80]!r}"
         elif step == "readable":
-            assert select.select([peer.stream], [], [], PATIENCE)[0]
+            assert peer.something_came(PATIENCE)
         elif step == "end":
             peer.expect_end()
         elif step == "lost":
@@ -1652,6 +1811,8 @@ def perform(peer, listener, steps):
             peer.half_close()
         elif step == "close":
             peer.close()
+        elif step == "drop":
+            peer.drop()
         elif step == "reset":
             peer.reset()
         elif step == "hold":

@@ -11,6 +11,8 @@ the conversation is held again with that one call failing by fault injection.
 Wrong is: death by a signal, a hang, exit status 0 with wrong bytes, an error
 without a line on standard error, a server that no longer serves, and
 EINTR seen from outside where a signal can cause it.
+
+If APP_TLS is set, all of it is over TLS: see tls_stream.py.
 """
 import collections
 import concurrent.futures
@@ -27,6 +29,10 @@ import threading
 
 sys.dont_write_bytecode = True
 import protocol  # noqa: E402
+
+TLS = "APP_TLS" in os.environ
+if TLS:
+    import tls_stream
 
 BUILD, *COMMANDS = sys.argv[1:]
 MESSAGE = bytes(range(256)) * 20
@@ -51,9 +57,10 @@ INTERRUPTIBLE_BY_STOP = {"recvfrom", "sendto", *WAITS}
 MAY_HAVE_TO_WAIT = {"recvfrom", "sendto", "accept"}
 # An injected error skips the call. A real close() closes all the same, brk
 # tells failure otherwise, the calls about signals fail for bad arguments
-# only, and the return from a signal handler never.
-NEVER_FAIL = {"close", "brk", "rt_sigaction", "rt_sigpending", "rt_sigreturn",
-              "rt_sigprocmask", "exit_group"}
+# only, and the return from a signal handler never. With one thread, a futex
+# wakes nobody, and libc gives up where it cannot fail.
+NEVER_FAIL = {"close", "futex", "brk", "rt_sigaction", "rt_sigpending",
+              "rt_sigreturn", "rt_sigprocmask", "exit_group"}
 ENVIRONMENT = {**os.environ, "ASAN_OPTIONS": "detect_leaks=0"}
 
 
@@ -72,8 +79,13 @@ def ask(port, message, answer):
     """A client of the server: True if the whole answer came back."""
     with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
         try:
+            if TLS:
+                client = tls_stream.Stream(client, "127.0.0.1")
             client.sendall(message)
-            client.shutdown(socket.SHUT_WR)
+            if TLS:
+                client.end()
+            else:
+                client.shutdown(socket.SHUT_WR)
             came = b""
             while piece := client.recv(65536):
                 came += piece
@@ -179,7 +191,9 @@ def run_client(ports, program, arguments, options, log):
 
 
 def calls_after_start(log):
-    """Yields (name, n): the nth call of that name, from the start on."""
+    """Yields (name, n, early): the nth call of that name, from the start on.
+    An early one is made before there is a socket: it is about files, and for
+    these nothing waits, and so no signal interrupts it."""
     count = collections.Counter()
     started = False
     with open(log, encoding="utf-8", errors="replace") as lines:
@@ -191,7 +205,12 @@ def calls_after_start(log):
             count[name] += 1
             started = started or '"/dev/null"' in line
             if started and name not in NEVER_FAIL:
-                yield name, count[name]
+                yield name, count[name], not count["socket"]
+
+
+def errors_for(early):
+    """A TLS library reads many files, for which one error is as another."""
+    return ERRORS[:1] if TLS and early else ERRORS
 
 
 def is_sanitized(program):
@@ -213,10 +232,13 @@ class Echo(socketserver.BaseRequestHandler):
 class Application(socketserver.BaseRequestHandler):
     """The same for the clients of stage 3."""
     def handle(self):
-        connection = protocol.Connection(self.request)
+        stream = tls_stream.Stream(self.request) if TLS else self.request
+        connection = protocol.Connection(stream)
         try:
             while connection.hear():
                 pass
+            if TLS:
+                stream.end()
         except ConnectionError:
             pass
 
@@ -235,16 +257,18 @@ def torture(ports, folder):
             sys.exit(f"{name} fails without any fault: {wrong}")
         skipped = its_own if is_sanitized(program) else set()
         spurious = [] if program.startswith("echo-") else ["EAGAIN"]
-        cases += [(name, run, call, n, error)
-                  for call, n in calls_after_start(log) if call not in skipped
-                  for error in ERRORS + spurious * (call in MAY_HAVE_TO_WAIT)]
+        cases += [(name, run, call, n, early, error)
+                  for call, n, early in calls_after_start(log)
+                  if call not in skipped
+                  for error in errors_for(early) +
+                  spurious * (call in MAY_HAVE_TO_WAIT)]
 
     def attempt(number):
-        name, run, call, n, error = cases[number]
+        name, run, call, n, early, error = cases[number]
         perfect, wrong = run(["-e", f"inject={call}:error={error}:when={n}"],
                              f"{folder}/log{number}")
         if not wrong and not perfect and (error == "EAGAIN" or (
-                error == "EINTR" and call in
+                error == "EINTR" and not early and call in
                 (INTERRUPTIBLE_BY_STOP if "app-client" in name
                  else INTERRUPTIBLE))):
             wrong = f"{error} is seen from outside"
