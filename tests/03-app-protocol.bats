@@ -471,6 +471,12 @@ Closing connection to A: header: not an object'
         assert_equal "$(grep -c 'end of stream inside the ' "$tmp/err") errors" "$output"
         assert_equal "$(grep -c . "$tmp/err") errors" "$output"
     done
+    over_tls || return 0
+    # Nobody vouches for an end without close_notify; but all is answered.
+    start
+    app_peer connect search ring response drop
+    said ': truncated: it ended without close_notify'
+    stops_without_a_word
 }
 
 # --- A stream has no messages ------------------------------------------------
@@ -1317,6 +1323,12 @@ closed_in_trace() { (($(grep -c 'close(' "$tmp/trace") == $1)); }
     assert_success
     assert_output "Got result: fine"
     assert_equal "$stderr" "$client_name: end of 127.0.0.1:$peer_port: Connection timed out"
+    over_tls || return 0
+    start_app_peer silent listen request result fine drop
+    run --separate-stderr client -t 5 127.0.0.1 "$peer_port" search ring
+    assert_success
+    assert_output "Got result: fine"
+    assert_equal "$stderr" "$client_name: end of 127.0.0.1:$peer_port: truncated: it ended without close_notify"
 }
 
 @test "what a server sends after an early response is forgotten, and read for 2 s at most" {
@@ -1537,7 +1549,7 @@ hold_phase() {
 }
 release() {
     kill "${held:-$peer}"
-    ended "${held:-$peer}" 0
+    patience=60 ended "${held:-$peer}" 0
     held=
 }
 
