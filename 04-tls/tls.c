@@ -142,6 +142,8 @@ static bool use_ca(SSL_CTX *context, const char *file, struct tls_error *error)
  * systems' OpenSSL begins with level 1. */
 static bool limit_protocol(SSL_CTX *context)
 {
+    char groups[] = "X25519:P-256:P-384"; /* no const in OpenSSL's macro */
+
     SSL_CTX_set_security_level(context, 2);
     return SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION) == 1 &&
            SSL_CTX_set_cipher_list(context,
@@ -151,7 +153,7 @@ static bool limit_protocol(SSL_CTX *context)
                                    "ECDHE-RSA-AES256-GCM-SHA384:"
                                    "ECDHE-ECDSA-CHACHA20-POLY1305:"
                                    "ECDHE-RSA-CHACHA20-POLY1305") == 1 &&
-           SSL_CTX_set1_groups_list(context, "X25519:P-256:P-384") == 1;
+           SSL_CTX_set1_groups_list(context, groups) == 1;
 }
 
 /* What a server and a client share. Early data is off unless it is asked for,
@@ -426,7 +428,8 @@ bool tls_expect(SSL *ssl, const char *name)
         return X509_VERIFY_PARAM_set1_ip(parameters, address, len) == 1;
     return tls_is_name(name) &&
            X509_VERIFY_PARAM_set1_host(parameters, name, 0) == 1 &&
-           SSL_set_tlsext_host_name(ssl, name) == 1;
+           SSL_set_tlsext_host_name(
+               ssl, (char *)(uintptr_t)name /* only read */) == 1;
 }
 
 /* Returns in plain words what one of OpenSSL's verdicts means. */
