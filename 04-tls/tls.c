@@ -77,17 +77,19 @@ static bool use_key(SSL_CTX *context, const char *file, struct tls_error *error)
     BIO *bio = flaw == NULL ? BIO_new_fd(fd, BIO_NOCLOSE) : NULL;
     const X509 *cert = SSL_CTX_get0_certificate(context);
     EVP_PKEY *key = NULL;
-    bool good = false, encrypted = false;
+    bool good = false, fits = false, encrypted = false;
 
     if (bio != NULL) {
         key = PEM_read_bio_PrivateKey(bio, NULL, refuse_password, &encrypted);
-        good = key != NULL && X509_check_private_key(cert, key) == 1 &&
-               SSL_CTX_use_PrivateKey(context, key) == 1;
+        fits = key != NULL && X509_check_private_key(cert, key) == 1;
+        good = fits && SSL_CTX_use_PrivateKey(context, key) == 1;
     }
     if (encrypted)
         flaw = "it is encrypted, and nobody is asked for its pass phrase";
     else if (bio != NULL && key == NULL)
         flaw = "there is no private key in it (in PEM form)";
+    else if (bio != NULL && !fits)
+        flaw = "it is not the key of the certificate (key values mismatch)";
     if (!good)
         file_error(error, "key", file, flaw != NULL ? flaw : first_error());
     EVP_PKEY_free(key); /* the context has its own share */

@@ -20,6 +20,7 @@ pkg-config   pkg-config        pkgconf-pkg-config pkgconf          pkgconf      
 jansson      libjansson-dev    jansson-devel     jansson-dev       jansson        libjansson-devel  jansson
 openssl      libssl-dev        openssl-devel     openssl-dev       openssl        libopenssl-devel  openssl
 openssl-tool openssl           openssl           openssl           openssl        openssl           openssl
+gnutls-cli   gnutls-bin        gnutls-utils      gnutls-utils      gnutls         gnutls            gnutls
 bash         bash              bash              bash              bash           bash              bash
 bats         bats              bats              bats              bats           bats              bats-core
 bats-support bats-support      bats-support      bats-support      bats-support   bats-support      bats-core/bats-core/bats-support
@@ -50,6 +51,9 @@ clang-format clang-format      clang-tools-extra clang-extra-tools clang        
 cppcheck     cppcheck          cppcheck          cppcheck          cppcheck       cppcheck          cppcheck
 shellcheck   shellcheck        ShellCheck        shellcheck        shellcheck     ShellCheck        shellcheck
 git          git               git               git               git            git               git
+tshark       tshark            wireshark-cli     tshark            wireshark-cli  wireshark         wireshark
+sslscan      sslscan           sslscan           sslscan           sslscan        sslscan           sslscan
+testssl.sh   testssl.sh        testssl           testssl.sh        testssl.sh     testssl.sh        testssl
 ROWS
 }
 
@@ -76,6 +80,7 @@ present() {
     jansson) pkg-config --exists jansson 2>/dev/null ;;
     openssl) pkg-config --exists 'openssl >= 3' 2>/dev/null ;;
     openssl-tool) command -v openssl >/dev/null ;;
+    testssl.sh) command -v testssl >/dev/null || command -v testssl.sh >/dev/null ;;
     ctags) ctags --version 2>/dev/null | grep -q 'Universal Ctags' ;;
     parallel) parallel --version 2>/dev/null | grep -q GNU ;;
     ss) PATH=$PATH:/usr/sbin:/sbin command -v ss >/dev/null ;;

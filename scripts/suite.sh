@@ -4,7 +4,7 @@
 set -u
 cd "$(dirname "$0")/.." || exit
 sh scripts/deps.sh need bats bats-support bats-assert socat nc python3 strace \
-    ctags ss ps cmp unshare parallel xxd openssl-tool || exit
+    ctags ss ps cmp unshare parallel xxd openssl-tool gnutls-cli || exit
 export BATS_LIB_PATH=${BATS_LIB_PATH:+$BATS_LIB_PATH:}/usr/lib/bats:/usr/share/bats:/usr/lib:/usr/local/lib:/opt/homebrew/lib
 export PATH=$PATH:/usr/sbin:/sbin
 

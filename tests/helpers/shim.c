@@ -6,7 +6,12 @@
  *   SHIM_RECEIVE=N   recv() and read() return at most N bytes
  *   SHIM_SEND=N      send() and write() to a socket take at most N bytes
  *   SHIM_EINTR=N     every Nth of these calls, accept() included, is
- *                    interrupted by a signal before it does anything
+ *                    interrupted by a signal before it does anything (but not
+ *                    the reading of a file that the program has opened itself:
+ *                    no signal interrupts that)
+ *   SHIM_EAGAIN=N    one in N of these calls on a socket that does not block,
+ *                    by chance, would have to wait, although the kernel said
+ *                    that it is ready
  *   SHIM_TERM=N      SIGTERM comes at the worst moment: right before the Nth
  *                    wait by select(), pselect(), poll() or epoll_wait()
  *   SHIM_TAKEN=N     before the Nth accept(), another process has taken the
@@ -20,6 +25,7 @@
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <poll.h>
 #include <signal.h>
@@ -65,12 +71,29 @@ static int is_file(int fd)
 {
     struct stat status;
 
-    return fstat(fd, &status) == 0 && S_ISREG(status.st_mode);
+    return fd > 2 && fstat(fd, &status) == 0 && S_ISREG(status.st_mode);
+}
+
+/* Must the caller come back later? By chance, which is the same in every run:
+ * each Nth call could be the same one in each turn of a loop, for ever. */
+static int put_off(int fd)
+{
+    static unsigned long chance = 1;
+    const char *text = getenv("SHIM_EAGAIN");
+    unsigned long every = text != NULL ? strtoul(text, NULL, 10) : 0;
+
+    if (every == 0 || !is_socket(fd) || !(fcntl(fd, F_GETFL) & O_NONBLOCK))
+        return 0;
+    chance = (chance * 1103515245 + 12345) & 0x7fffffff;
+    if ((chance >> 16) % every != 0)
+        return 0;
+    errno = EAGAIN;
+    return 1;
 }
 
 ssize_t recv(int fd, void *bytes, size_t size, int flags)
 {
-    if (interrupted())
+    if (interrupted() || put_off(fd))
         return -1;
     return recvfrom(fd, bytes, limit("SHIM_RECEIVE", size), flags, NULL, NULL);
 }
@@ -90,7 +113,7 @@ ssize_t __read_chk(int fd, void *bytes, size_t size, size_t room)
 
 ssize_t send(int fd, const void *bytes, size_t size, int flags)
 {
-    if (interrupted())
+    if (interrupted() || put_off(fd))
         return -1;
     return sendto(fd, bytes, limit("SHIM_SEND", size), flags, NULL, 0);
 }
@@ -99,7 +122,7 @@ ssize_t read(int fd, void *bytes, size_t size)
 {
     ssize_t (*real)(int, void *, size_t) = dlsym(RTLD_NEXT, "read");
 
-    if (!is_file(fd) && interrupted())
+    if ((!is_file(fd) && interrupted()) || put_off(fd))
         return -1;
     return real(fd, bytes, limit("SHIM_RECEIVE", size));
 }
@@ -108,7 +131,7 @@ ssize_t write(int fd, const void *bytes, size_t size)
 {
     ssize_t (*real)(int, const void *, size_t) = dlsym(RTLD_NEXT, "write");
 
-    if (interrupted())
+    if (interrupted() || put_off(fd))
         return -1;
     return real(fd, bytes, is_socket(fd) ? limit("SHIM_SEND", size) : size);
 }
