@@ -291,11 +291,10 @@ static bool rest(struct connection *connection)
  */
 void connection_advance(struct connection *connection)
 {
-    if (connection->phase == HANDSHAKE) {
+    if (connection->phase == HANDSHAKE)
         open_channel(connection);
-        if (connection->phase != CLOSING)
-            return;
-    }
+    if (connection->phase == HANDSHAKE)
+        return;
     if (connection->output.len > 0)
         send_output(connection);
     if (connection->output.len == 0 && connection->phase < CLOSING &&

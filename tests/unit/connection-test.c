@@ -263,8 +263,6 @@ static void pipelined_phases(void)
     script = script_new(buffer_head(&stream), stream.len);
     script->finished = false;
     connection = script_connection(script, MOST_CONTENT);
-    connection_advance(connection);
-    connection->phase_began = false;
 
     /* One answer a turn; the next request is announced by writability. */
     ADVANCE(RESPONSE, true, SELECTOR_WRITE);
@@ -296,8 +294,6 @@ static void rests(void)
         script = script_new(buffer_head(&stream), stream.len);
         script->finished = false;
         connection = script_connection(script, MOST_CONTENT);
-        connection_advance(connection);
-        connection->phase_began = false;
         ADVANCE(RESPONSE, true, SELECTOR_WRITE);
         CHECK(script->writes == 1);
         if (stops == 1) {
