@@ -209,6 +209,7 @@ $(stage-2-programs): $(BUILD)/%: $(BUILD)/02-multiconn/%.o
 $(stage-3-programs): $(BUILD)/%: $(BUILD)/03-app-protocol/%.o $(BUILD)/03-app-protocol.a
 $(stage-4-programs): $(BUILD)/%: $(BUILD)/04-tls/%.o $(BUILD)/04-tls.a $(BUILD)/03-app-protocol.a
 $(bench-programs): $(BUILD)/%: $(BUILD)/tests/bench/%.o $(BUILD)/tests/bench/file.o
+$(BUILD)/ask-many: $(BUILD)/tests/bench/results.o
 $(programs) $(bench-programs): $(BUILD)/common.a
 	@echo "  link    $@"
 	@$(link) -o $@ $(filter %.o,$^) $(filter-out %/common.a,$(filter %.a,$^)) $(BUILD)/common.a $(LDLIBS)

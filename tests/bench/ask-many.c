@@ -16,7 +16,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "../../common/histogram.h" /* struct histogram … */
@@ -25,6 +24,7 @@
 #include "../../common/report.h"    /* die(), narrate() */
 #include "../../common/selector.h"  /* selector_wait(), selector_next() … */
 #include "file.h"                   /* struct file, read_file() */
+#include "results.h"                /* now_ns(), print_results() */
 
 struct connection {
     int fd;
@@ -42,14 +42,6 @@ struct asker {
     int talking; /* how many connections */
     struct histogram latencies;
 };
-
-static uint64_t now_ns(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
 
 /* On loopback, the kernel connects without the server's help, so nobody waits
  * here, unless the server's backlog is full. */
@@ -97,7 +89,7 @@ static void end_round(struct asker *asker, struct connection *connection)
 
 static void hear(struct asker *asker, struct connection *connection)
 {
-    unsigned char buf[MOST_BYTES + 1];
+    unsigned char buf[16384];
     ssize_t n = recv(connection->fd, buf, sizeof buf, 0);
     size_t len = n > 0 ? (size_t)n : 0;
 
@@ -129,19 +121,6 @@ static void talk(struct asker *asker, struct connection *connections, int count,
         while (selector_next(asker->selector, &event))
             hear(asker, event.data);
     }
-}
-
-static void print_results(const struct asker *asker, double seconds)
-{
-    const struct histogram *latencies = &asker->latencies;
-
-    printf("requests/s %12.0f\n", (double)latencies->count / seconds);
-    printf("p50        %12.3f ms\n",
-           (double)histogram_quantile(latencies, 0.5) / 1e6);
-    printf("p99        %12.3f ms\n",
-           (double)histogram_quantile(latencies, 0.99) / 1e6);
-    if (fflush(stdout) == EOF)
-        die("standard output: %s", strerror(errno));
 }
 
 int main(int argc, char **argv)
@@ -193,9 +172,11 @@ int main(int argc, char **argv)
     asker.anew = anew;
     began = now_ns();
     talk(&asker, connections, active, rounds);
-    print_results(&asker, (double)(now_ns() - began) / 1e9);
+    print_results(&asker.latencies, began);
     selector_free(asker.selector);
     freeaddrinfo(list);
     free(connections);
+    free(asker.request.bytes);
+    free(asker.answer.bytes);
     return EXIT_SUCCESS;
 }

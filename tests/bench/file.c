@@ -1,24 +1,25 @@
 /* file: see file.h for what its function promises. */
 #include "file.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <string.h>
-#include <unistd.h>
+#include <stdio.h>
+#include <stdlib.h>
 
 #include "../../common/report.h" /* die() */
 
 struct file read_file(const char *path)
 {
-    struct file file;
-    int fd = open(path, O_RDONLY);
-    ssize_t n = fd >= 0 ? read(fd, file.bytes, MOST_BYTES) : -1;
+    enum { MOST_BYTES = 4 << 20 }; /* more than any message that is measured */
+    struct file file = {malloc(MOST_BYTES), 0};
+    FILE *stream = fopen(path, "rb");
 
-    if (n < 0)
-        die("%s: %s", path, strerror(errno));
-    if (n == 0 || n == MOST_BYTES)
-        die("%s: empty, or %d bytes and more", path, MOST_BYTES);
-    close(fd);
-    file.len = (size_t)n;
+    if (file.bytes != NULL && stream != NULL) {
+        file.len = fread(file.bytes, 1, MOST_BYTES, stream);
+        if (ferror(stream))
+            file.len = 0;
+        fclose(stream);
+    }
+    if (file.len == 0 || file.len == MOST_BYTES)
+        die("%s: cannot be read, empty, or %d bytes and more", path,
+            MOST_BYTES);
     return file;
 }

@@ -127,6 +127,8 @@ int main(int argc, char **argv)
     }
     json_decref(header);
     json_decref(content);
+    free(files[0].bytes);
+    free(files[1].bytes);
     if (clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time) < 0)
         die("clock_gettime: %s", strerror(errno));
     printf("CPU time %.3f us\n",
