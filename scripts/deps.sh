@@ -1,9 +1,10 @@
 #!/bin/sh
 # deps.sh install [GOAL...]   installs what is missing to build, run and test,
 #                             and for GOALs of "make check" its analysers,
-#                             for "make bench-2" what draws its plots, too
+#                             for "make bench-2" what draws its plots, for
+#                             "make bench-4" the proxies it measures, too
 # deps.sh need TOOL...        says in one line what to install, and fails, if
-#                             a tool is missing
+#                             a tool is missing; $GOAL is what needs it
 #
 # Plain sh: it runs on machines that have nothing but make. A row is a thing
 # and the package that has it, for each package manager; - means that it comes
@@ -57,11 +58,23 @@ testssl.sh   testssl.sh        testssl           testssl.sh        testssl.sh   
 ROWS
 }
 
-# What only "make bench-2" uses.
+# What only "make bench-2" and its like use.
 bench_table() {
     cat <<'ROWS'
 thing        apt               dnf               apk               pacman         zypper            brew
 gnuplot      gnuplot-nox       gnuplot-minimal   gnuplot           gnuplot        gnuplot           gnuplot
+ROWS
+}
+
+# What "make bench-4" compares with; it leaves out what is not there. All are
+# servers, and packages of servers start them: see install_servers.
+proxy_table() {
+    cat <<'ROWS'
+thing        apt               dnf               apk               pacman         zypper            brew
+nginx        nginx-light       nginx             nginx             nginx          nginx             nginx
+nginx-stream libnginx-mod-stream nginx-mod-stream nginx-mod-stream -              -                 -
+haproxy      haproxy           haproxy           haproxy           haproxy        haproxy           haproxy
+stunnel      stunnel4          stunnel           stunnel           -              stunnel           stunnel
 ROWS
 }
 
@@ -83,7 +96,12 @@ present() {
     testssl.sh) command -v testssl >/dev/null || command -v testssl.sh >/dev/null ;;
     ctags) ctags --version 2>/dev/null | grep -q 'Universal Ctags' ;;
     parallel) parallel --version 2>/dev/null | grep -q GNU ;;
-    ss) PATH=$PATH:/usr/sbin:/sbin command -v ss >/dev/null ;;
+    nginx-stream) find /usr/lib/nginx /usr/lib64/nginx \
+        -name ngx_stream_module.so 2>/dev/null | grep -q . ||
+        PATH=$PATH:/usr/sbin:/sbin nginx -V 2>&1 |
+        grep -q -e '--with-stream ' ;;
+    ss | nginx | haproxy | stunnel)
+        PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null ;;
     *) command -v "$1" >/dev/null ;;
     esac
 }
@@ -100,7 +118,7 @@ manager() {
 # column THING...: the packages of things that are missing, for $packager
 packages() {
     for thing; do
-        { table; check_table; bench_table; } | awk -v thing="$thing" -v column="$packager" '
+        { table; check_table; bench_table; proxy_table; } | awk -v thing="$thing" -v column="$packager" '
             $1 == "thing" { for (i = 2; i <= NF; i++) if ($i == column) c = i }
             $1 == thing && $c != "-" { print $c; exit }'
     done | sort -u | tr '\n' ' '
@@ -132,10 +150,31 @@ install() {
     esac
 }
 
+# Debian starts a server that it installs, at once and whenever the machine
+# starts, unless a policy forbids the one, and somebody the other. None of the
+# other systems starts what it was not told to.
+install_servers() {
+    policy=/usr/sbin/policy-rc.d
+    if [ "$packager" = apt ] && ! [ -e $policy ]; then
+        trap 'run_as_root rm -f $policy' EXIT
+        # shellcheck disable=SC2016 # $0 is for the shell that runs as root
+        run_as_root sh -c 'printf "#!/bin/sh\nexit 101\n" >"$0" &&
+            chmod 755 "$0"' $policy || return
+    fi
+    install "$@" || return
+    [ "$packager" = apt ] && command -v systemctl >/dev/null || return 0
+    for unit in nginx haproxy stunnel4; do
+        case " $* " in *" $unit"*)
+            run_as_root systemctl --quiet disable $unit ;;
+        esac
+    done
+}
+
 case ${1:-} in
 install)
     shift
     things=$(table | awk '$1 != "thing" { print $1 }')
+    installer=install
     case " $* " in
     *" check"* | *" mistakes "* | *" fuzz "*)
         things="$things $(check_table | awk '$1 != "thing" { print $1 }')" ;;
@@ -143,6 +182,11 @@ install)
     case " $* " in
     *" bench"*)
         things="$things $(bench_table | awk '$1 != "thing" { print $1 }')" ;;
+    esac
+    case " $* " in
+    *" bench-4 "*)
+        things="$things $(proxy_table | awk '$1 != "thing" { print $1 }')"
+        installer=install_servers ;;
     esac
     missing=
     for thing in $things; do
@@ -156,7 +200,7 @@ install)
     if [ -n "$wanted" ]; then
         echo "deps: missing here:$missing; installing: $wanted"
         # shellcheck disable=SC2086
-        install $wanted || exit 1
+        $installer $wanted || exit 1
     fi
     for thing in $missing; do
         present "$thing" ||
@@ -169,7 +213,7 @@ need)
         present "$thing" && continue
         goals=deps
         check_table | grep -q "^$thing " && goals='deps check'
-        bench_table | grep -q "^$thing " && goals='deps bench-2'
+        bench_table | grep -q "^$thing " && goals="deps ${GOAL:-bench-2}"
         echo "$thing is missing: \"make $goals\" installs it" >&2
         exit 1
     done
