@@ -42,7 +42,9 @@ stage-4-programs := $(addprefix $(BUILD)/,tls-echo-client tls-echo-server \
 programs := $(foreach stage,$(stages),$(stage-$(stage)-programs))
 unit-programs := $(addprefix $(BUILD)/,message-test connection-test \
     client-test converse)
-bench-programs := $(addprefix $(BUILD)/,bare-epoll ask-many jansson-alone)
+bench-3-programs := $(addprefix $(BUILD)/,bare-epoll ask-many jansson-alone)
+bench-4-programs := $(addprefix $(BUILD)/,bare-tls tls-many)
+bench-programs := $(bench-3-programs) $(bench-4-programs)
 mistakes := $(basename $(notdir $(wildcard tests/mistakes/*.patch)))
 
 ##@ Start here
@@ -128,13 +130,18 @@ fuzz check-fuzz: ## feed random bytes to the decoder, for FUZZ_SECONDS=20
 
 .PHONY: bench-2
 bench-2: $(stage-2-programs) $(BUILD)/bare-epoll ## what many connections cost: tables, and plots (some minutes)
-	@sh scripts/deps.sh need python3 gnuplot
+	@GOAL=$@ sh scripts/deps.sh need python3 gnuplot
 	@python3 -B tests/bench/bench-2.py
 
 .PHONY: bench-3
-bench-3: $(stage-3-programs) $(bench-programs) ## what an answer costs, and what costly clients cost the others (two minutes)
-	@sh scripts/deps.sh need python3 gnuplot
+bench-3: $(stage-3-programs) $(bench-3-programs) ## what an answer costs, and what costly clients cost the others (two minutes)
+	@GOAL=$@ sh scripts/deps.sh need python3 gnuplot
 	@python3 -B tests/bench/bench-3.py
+
+.PHONY: bench-4
+bench-4: $(programs) $(bench-programs) ## what TLS costs, beside a bare loop, nginx, haproxy and stunnel (four minutes)
+	@GOAL=$@ sh scripts/deps.sh need bash openssl-tool python3 gnuplot
+	@python3 -B tests/bench/bench-4.py
 
 ##@ Learn from mistakes
 
@@ -209,7 +216,8 @@ $(stage-2-programs): $(BUILD)/%: $(BUILD)/02-multiconn/%.o
 $(stage-3-programs): $(BUILD)/%: $(BUILD)/03-app-protocol/%.o $(BUILD)/03-app-protocol.a
 $(stage-4-programs): $(BUILD)/%: $(BUILD)/04-tls/%.o $(BUILD)/04-tls.a $(BUILD)/03-app-protocol.a
 $(bench-programs): $(BUILD)/%: $(BUILD)/tests/bench/%.o $(BUILD)/tests/bench/file.o
-$(BUILD)/ask-many: $(BUILD)/tests/bench/results.o
+$(BUILD)/ask-many $(BUILD)/tls-many: $(BUILD)/tests/bench/results.o
+$(BUILD)/tls-many: $(BUILD)/04-tls.a
 $(programs) $(bench-programs): $(BUILD)/common.a
 	@echo "  link    $@"
 	@$(link) -o $@ $(filter %.o,$^) $(filter-out %/common.a,$(filter %.a,$^)) $(BUILD)/common.a $(LDLIBS)
@@ -222,10 +230,11 @@ $(with-jansson): | need-jansson
 $(stage-3-programs) $(stage-4-programs) $(unit-programs) \
     $(BUILD)/jansson-alone: LDLIBS += \
     $(or $(shell pkg-config --libs jansson 2>/dev/null),-ljansson)
-with-openssl := $(patsubst %.c,$(BUILD)/%.o,$(wildcard 04-tls/*.c))
+with-openssl := $(patsubst %.c,$(BUILD)/%.o,$(wildcard 04-tls/*.c)) \
+    $(bench-4-programs:$(BUILD)/%=$(BUILD)/tests/bench/%.o)
 $(with-openssl): CPPFLAGS += $(shell pkg-config --cflags openssl 2>/dev/null)
 $(with-openssl): | need-openssl
-$(stage-4-programs): LDLIBS += \
+$(stage-4-programs) $(bench-4-programs): LDLIBS += \
     $(or $(shell pkg-config --libs openssl 2>/dev/null),-lssl -lcrypto)
 .PHONY: need-jansson need-openssl
 need-jansson need-openssl:
