@@ -50,6 +50,10 @@ transcripts_of() {
     transcripts_of docs/03-app-protocol.md
 }
 
+@test "docs: the transcripts of docs/04-tls.md do what they show" {
+    transcripts_of docs/04-tls.md
+}
+
 @test "docs: no document with a transcript is without a test here" {
     for file in README.md CONTRIBUTING.md docs/*.md; do
         if timeout 10 grep -q '^[[:space:]>]*```console' "$file"; then
