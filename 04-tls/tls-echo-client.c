@@ -9,7 +9,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>
-#include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -25,8 +24,8 @@
 #include "../common/options.h"         /* struct options */
 #include "../common/quote.h"           /* quote() */
 #include "../common/report.h"          /* die(), narrate() */
-#include "tls.h"                       /* tls_expect(), tls_reason() … */
 #include "tls_options.h"               /* tls_parse_client() */
+#include "tls_peer.h"                  /* tls_expect(), tls_reason() … */
 
 /* As in stage 1: a larger step could stop both sides for ever. */
 enum { STEP = 4096 };
@@ -55,21 +54,6 @@ static _Noreturn void fail_tls(const struct conversation *talk,
     char why[256];
 
     fail(talk, what, tls_reason(talk->ssl, result, why, sizeof why));
-}
-
-/* See tls-echo-server.c. */
-static bool again(const struct conversation *talk, int result)
-{
-    int why = SSL_get_error(talk->ssl, result);
-
-    return (why == SSL_ERROR_WANT_READ || why == SSL_ERROR_WANT_WRITE) &&
-           errno != EAGAIN;
-}
-
-static void begin(void)
-{
-    ERR_clear_error();
-    errno = 0;
 }
 
 /* Connects by stage 3's function, and makes calls on the socket wait again,
@@ -103,9 +87,9 @@ static void connect_tls(struct conversation *talk, SSL_CTX *context,
         die("TLS: %s", strerror(ENOMEM));
     tls_note_flaws(talk->ssl, &talk->flaw);
     do {
-        begin();
+        tls_begin();
         result = SSL_connect(talk->ssl);
-    } while (result <= 0 && again(talk, result));
+    } while (result <= 0 && tls_again(talk->ssl, result));
     if (result != 1)
         die("handshake with %s: %s", talk->server.text,
             tls_reason(talk->ssl, result, why, sizeof why));
@@ -120,9 +104,9 @@ static size_t receive(struct conversation *talk, char *bytes, size_t size)
     int result;
 
     do {
-        begin();
+        tls_begin();
         result = SSL_read_ex(talk->ssl, bytes, size, &count);
-    } while (result != 1 && again(talk, result));
+    } while (result != 1 && tls_again(talk->ssl, result));
     if (result != 1 &&
         SSL_get_error(talk->ssl, result) != SSL_ERROR_ZERO_RETURN)
         fail_tls(talk, "receive from", result);
@@ -151,9 +135,9 @@ static void send_all(struct conversation *talk, const char *bytes, size_t len)
         size_t sent = 0;
         int result;
 
-        begin();
+        tls_begin();
         result = SSL_write_ex(talk->ssl, bytes, len, &sent);
-        if (result != 1 && !again(talk, result))
+        if (result != 1 && !tls_again(talk->ssl, result))
             fail_to_send(talk, result);
         bytes += sent;
         len -= sent;
@@ -190,9 +174,9 @@ static void finish(struct conversation *talk)
     int result;
 
     do {
-        begin();
+        tls_begin();
         result = SSL_shutdown(talk->ssl);
-    } while (result < 0 && again(talk, result));
+    } while (result < 0 && tls_again(talk->ssl, result));
     /* Where the socket has failed: the server has ended already, or receive()
      * will say why it did. */
     if (result < 0 && SSL_get_error(talk->ssl, result) != SSL_ERROR_SYSCALL)

@@ -7,7 +7,6 @@
  * sends its handshake a byte at a time holds it for as long as it likes.
  */
 #include <errno.h>
-#include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <poll.h>
 #include <signal.h>
@@ -20,8 +19,9 @@
 #include "../common/net.h"     /* start_listening(), accept_connection() … */
 #include "../common/options.h" /* struct options, parse_options() */
 #include "../common/report.h"  /* die(), warn(), narrate() */
-#include "tls.h"               /* tls_server_context(), tls_reason() … */
+#include "tls.h"               /* tls_server_context() */
 #include "tls_options.h"       /* tls_server_options() */
+#include "tls_peer.h"          /* tls_begin(), tls_again(), tls_reason() … */
 
 /* Returns the next client's connection. A lack is said once, and waited for. */
 static int accept_next(int listener, struct address_name *peer)
@@ -60,35 +60,14 @@ static bool fail(SSL *ssl, int result, const struct address_name *peer)
     return false;
 }
 
-/*
- * Was the call interrupted by a signal, or by a record that was no data? Then
- * it is made again. Where its time is up, errno is EAGAIN. OpenSSL calls both
- * "want", since it does not know whether a socket waits.
- */
-static bool again(SSL *ssl, int result)
-{
-    int why = SSL_get_error(ssl, result);
-
-    return (why == SSL_ERROR_WANT_READ || why == SSL_ERROR_WANT_WRITE) &&
-           errno != EAGAIN;
-}
-
-/* Each call of OpenSSL begins here: what is in its queue of errors, and in
- * errno, is then of this call. */
-static void begin(void)
-{
-    ERR_clear_error();
-    errno = 0;
-}
-
 static bool shake_hands(SSL *ssl, const struct address_name *peer)
 {
     int result;
 
     do {
-        begin();
+        tls_begin();
         result = SSL_accept(ssl);
-    } while (result <= 0 && again(ssl, result));
+    } while (result <= 0 && tls_again(ssl, result));
     return result == 1 || fail(ssl, result, peer);
 }
 
@@ -100,9 +79,9 @@ static bool send_all(SSL *ssl, const unsigned char *bytes, size_t len,
         size_t sent = 0;
         int result;
 
-        begin();
+        tls_begin();
         result = SSL_write_ex(ssl, bytes, len, &sent);
-        if (result != 1 && !again(ssl, result))
+        if (result != 1 && !tls_again(ssl, result))
             return fail(ssl, result, peer);
         bytes += sent;
         len -= sent;
@@ -116,9 +95,9 @@ static void say_end(SSL *ssl)
     int result;
 
     do {
-        begin();
+        tls_begin();
         result = SSL_shutdown(ssl);
-    } while (result < 0 && again(ssl, result));
+    } while (result < 0 && tls_again(ssl, result));
 }
 
 /* Echoes until the client says that it has finished, by close_notify, and says
@@ -133,7 +112,7 @@ static bool serve(SSL *ssl, const struct address_name *peer)
         size_t received;
         int result;
 
-        begin();
+        tls_begin();
         result = SSL_read_ex(ssl, buf, sizeof buf, &received);
         if (result == 1) {
             if (!send_all(ssl, buf, received, peer))
@@ -141,7 +120,7 @@ static bool serve(SSL *ssl, const struct address_name *peer)
         } else if (SSL_get_error(ssl, result) == SSL_ERROR_ZERO_RETURN) {
             say_end(ssl);
             return true;
-        } else if (!again(ssl, result)) {
+        } else if (!tls_again(ssl, result)) {
             return fail(ssl, result, peer);
         }
     }

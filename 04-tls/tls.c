@@ -1,17 +1,16 @@
 /*
- * tls: see tls.h for what each function promises. Read tls_server_context()
- * and tls_client_context() first, and new_context() above them, which both
- * begin with; then, from "Whom we talk to" on, what is one connection's.
+ * tls: see tls.h for what each function promises. Read new_context() first,
+ * which both kinds begin with, then tls_client_context() and
+ * tls_server_context(). Of what a server adds, ALPN, resumption and mutual TLS
+ * can be read in any order.
  */
 #include "tls.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
-#include <openssl/x509v3.h>
-#include <stdint.h>
+#include <openssl/x509.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -19,19 +18,7 @@
 
 #include "../common/quote.h" /* quote() */
 
-/* --- What went wrong ------------------------------------------------------ */
-
-/* The first error that is noted is the cause, those after it say where it came
- * through. */
-static const char *first_error(void)
-{
-    unsigned long error = ERR_peek_error();
-    const char *text = ERR_reason_error_string(error);
-
-    if (ERR_SYSTEM_ERROR(error))
-        return strerror(ERR_GET_REASON(error));
-    return text != NULL ? text : "failed, and OpenSSL does not say why";
-}
+/* --- Files ---------------------------------------------------------------- */
 
 /* Returns NULL, and notes what is wrong with which file. */
 static SSL_CTX *file_error(struct tls_error *error, const char *what,
@@ -41,8 +28,6 @@ static SSL_CTX *file_error(struct tls_error *error, const char *what,
              quote(file, strlen(file)).text, why);
     return NULL;
 }
-
-/* --- Files ---------------------------------------------------------------- */
 
 /* OpenSSL would ask at the terminal, and a server that starts at night has
  * none. Notes that it was asked. */
@@ -91,7 +76,7 @@ static bool use_key(SSL_CTX *context, const char *file, struct tls_error *error)
     else if (bio != NULL && !fits)
         flaw = "it is not the key of the certificate (key values mismatch)";
     if (!good)
-        file_error(error, "key", file, flaw != NULL ? flaw : first_error());
+        file_error(error, "key", file, flaw != NULL ? flaw : tls_first_error());
     EVP_PKEY_free(key); /* the context has its own share */
     BIO_free(bio);
     if (fd >= 0)
@@ -106,7 +91,7 @@ static bool use_certificate(SSL_CTX *context, const struct tls_files *files,
     if (files->cert == NULL)
         return true;
     if (SSL_CTX_use_certificate_chain_file(context, files->cert) != 1) {
-        file_error(error, "certificate", files->cert, first_error());
+        file_error(error, "certificate", files->cert, tls_first_error());
         return false;
     }
     return use_key(context, files->key, error);
@@ -128,14 +113,14 @@ static void heed_revocation(X509_STORE *store)
 static bool use_ca(SSL_CTX *context, const char *file, struct tls_error *error)
 {
     if (SSL_CTX_load_verify_file(context, file) != 1) {
-        file_error(error, "CA", file, first_error());
+        file_error(error, "CA", file, tls_first_error());
         return false;
     }
     heed_revocation(SSL_CTX_get_cert_store(context));
     return true;
 }
 
-/* --- Contexts ------------------------------------------------------------- */
+/* --- Which TLS ------------------------------------------------------------ */
 
 /* TLS 1.2 and 1.3, and of what 1.2 has only what keeps past conversations
  * secret when a key is lost (ECDHE) and needs no padding (AEAD): the six that
@@ -168,7 +153,7 @@ static SSL_CTX *new_context(const SSL_METHOD *method, struct tls_error *error)
     ERR_clear_error();
     context = SSL_CTX_new(method);
     if (context == NULL || !limit_protocol(context)) {
-        snprintf(error->text, sizeof error->text, "TLS: %s", first_error());
+        snprintf(error->text, sizeof error->text, "TLS: %s", tls_first_error());
         SSL_CTX_free(context);
         return NULL;
     }
@@ -187,9 +172,9 @@ static SSL_CTX *new_context(const SSL_METHOD *method, struct tls_error *error)
     return context;
 }
 
-/* --- The server's --------------------------------------------------------- */
+/* --- ALPN ----------------------------------------------------------------- */
 
-/* ALPN: the client says what it can speak. If ours is not among it, it has come
+/* The client says what it can speak. If ours is not among it, it has come
  * to the wrong port, and is told so. If it says nothing, it is not asked. */
 static int choose_protocol(SSL *ssl, const unsigned char **chosen,
                            unsigned char *chosen_len,
@@ -209,6 +194,34 @@ static int choose_protocol(SSL *ssl, const unsigned char **chosen,
         }
     return SSL_TLSEXT_ERR_ALERT_FATAL;
 }
+
+/* OpenSSL has no const for what it only hands on. */
+static void answer_alpn(SSL_CTX *context, const char *alpn)
+{
+    void *argument;
+
+    memcpy(&argument, &alpn, sizeof argument);
+    SSL_CTX_set_alpn_select_cb(context, choose_protocol, argument);
+}
+
+/* Says which protocol we speak: a byte with its length, and its name. */
+static bool offer_protocol(SSL_CTX *context, const char *alpn)
+{
+    unsigned char list[256];
+    size_t len = alpn != NULL ? strlen(alpn) : 0;
+
+    if (len == 0 || len > 255)
+        return len == 0;
+    list[0] = (unsigned char)len;
+    memcpy(list + 1, alpn, len);
+    /* 0 is good: unlike all its neighbours. */
+    return SSL_CTX_set_alpn_protos(context, list, (unsigned)len + 1) == 0;
+}
+
+/* --- Resumption ----------------------------------------------------------- */
+
+/* The rest of it is keep_session() in tls_channel.c, for the client, and
+ * keep_tickets() in tls-app-server.c. */
 
 /* Adds all that decides whom we trust: CAs, and what they have revoked. Returns
  * false if there is no digest. */
@@ -275,6 +288,20 @@ static SSL_TICKET_RETURN judge_ticket(SSL *ssl, SSL_SESSION *session,
                                         : SSL_TICKET_RETURN_USE_RENEW;
 }
 
+/* What a session needs is in the ticket that its client keeps, encrypted: a
+ * server for thousands has no table of them to fill. The key to the tickets is
+ * drawn with the context and lives as long as the program: whoever steals it
+ * can read what was said in resumed sessions of TLS 1.2. Those of 1.3 agree on
+ * new secrets each time. */
+static bool offer_resumption(SSL_CTX *context)
+{
+    SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
+    SSL_CTX_set_session_ticket_cb(context, NULL, judge_ticket, NULL);
+    return name_sessions(context);
+}
+
+/* --- Mutual TLS ----------------------------------------------------------- */
+
 /* Wants a certificate of each client, of one of the CAs in the file, which the
  * client is told. */
 static bool require_clients(SSL_CTX *context, const char *ca,
@@ -288,7 +315,7 @@ static bool require_clients(SSL_CTX *context, const char *ca,
         return false;
     names = SSL_load_client_CA_file(ca);
     if (names == NULL) {
-        file_error(error, "CA", ca, first_error());
+        file_error(error, "CA", ca, tls_first_error());
         return false;
     }
     SSL_CTX_set_client_CA_list(context, names);
@@ -297,6 +324,8 @@ static bool require_clients(SSL_CTX *context, const char *ca,
     return true;
 }
 
+/* --- The contexts --------------------------------------------------------- */
+
 SSL_CTX *tls_server_context(const struct tls_files *files, const char *alpn,
                             struct tls_error *error)
 {
@@ -304,36 +333,15 @@ SSL_CTX *tls_server_context(const struct tls_files *files, const char *alpn,
 
     if (context == NULL)
         return NULL;
-    /* What a session needs is in the ticket that its client keeps, encrypted:
-     * a server for thousands has no table of them to fill. */
-    SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
-    SSL_CTX_set_session_ticket_cb(context, NULL, judge_ticket, NULL);
     if (alpn != NULL)
-        SSL_CTX_set_alpn_select_cb(context, choose_protocol,
-                                   (void *)(uintptr_t)alpn /* only read */);
+        answer_alpn(context, alpn);
     if (use_certificate(context, files, error) &&
-        require_clients(context, files->ca, error) && name_sessions(context))
+        require_clients(context, files->ca, error) && offer_resumption(context))
         return context;
     if (error->text[0] == '\0')
-        snprintf(error->text, sizeof error->text, "TLS: %s", first_error());
+        snprintf(error->text, sizeof error->text, "TLS: %s", tls_first_error());
     SSL_CTX_free(context);
     return NULL;
-}
-
-/* --- The client's --------------------------------------------------------- */
-
-/* Says which protocol we speak: a byte with its length, and its name. */
-static bool offer_protocol(SSL_CTX *context, const char *alpn)
-{
-    unsigned char list[256];
-    size_t len = alpn != NULL ? strlen(alpn) : 0;
-
-    if (len == 0 || len > 255)
-        return len == 0;
-    list[0] = (unsigned char)len;
-    memcpy(list + 1, alpn, len);
-    /* 0 is good: unlike all its neighbours. */
-    return SSL_CTX_set_alpn_protos(context, list, (unsigned)len + 1) == 0;
 }
 
 SSL_CTX *tls_client_context(const struct tls_files *files, const char *alpn,
@@ -351,16 +359,18 @@ SSL_CTX *tls_client_context(const struct tls_files *files, const char *alpn,
         offer_protocol(context, alpn))
         return context;
     if (error->text[0] == '\0')
-        snprintf(error->text, sizeof error->text, "TLS: %s", first_error());
+        snprintf(error->text, sizeof error->text, "TLS: %s", tls_first_error());
     SSL_CTX_free(context);
     return NULL;
 }
 
+/* --- The key log ---------------------------------------------------------- */
+
 static void log_secret(const SSL *ssl, const char *line)
 {
-    intptr_t fd = (intptr_t)SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl));
+    const int *log = SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl));
 
-    dprintf((int)fd, "%s\n", line);
+    dprintf(*log, "%s\n", line);
 }
 
 /* Returns whether only the owner can read the file from now on. A pipe or a
@@ -373,184 +383,17 @@ static bool make_private(int fd)
            (!S_ISREG(status.st_mode) || fchmod(fd, 0600) == 0);
 }
 
-bool tls_log_secrets(SSL_CTX *context, const char *file,
+bool tls_log_secrets(SSL_CTX *context, const char *file, int *log,
                      struct tls_error *error)
 {
-    int fd = open(file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-
-    if (fd < 0 || !make_private(fd)) {
+    *log = open(file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    if (*log < 0 || !make_private(*log)) {
         file_error(error, "key log", file, strerror(errno));
-        if (fd >= 0)
-            close(fd);
+        if (*log >= 0)
+            close(*log);
         return false;
     }
-    /* It stays open as long as the program lives. */
-    SSL_CTX_set_app_data(context, (void *)(intptr_t)fd);
+    SSL_CTX_set_app_data(context, log);
     SSL_CTX_set_keylog_callback(context, log_secret);
     return true;
-}
-
-/* --- Whom we talk to ------------------------------------------------------ */
-
-/* Puts the address that name is into *bytes. Returns how many these are, or 0:
- * it is a name. What follows a "%" is for this machine alone. */
-static size_t read_address(const char *name, unsigned char bytes[16])
-{
-    char address[INET6_ADDRSTRLEN + 1];
-
-    snprintf(address, sizeof address, "%.*s", (int)strcspn(name, "%"), name);
-    if (inet_pton(AF_INET, address, bytes) == 1)
-        return 4;
-    return inet_pton(AF_INET6, address, bytes) == 1 ? 16 : 0;
-}
-
-/* ".org" would mean every name below org to OpenSSL, and "" any name at all. */
-bool tls_is_name(const char *name)
-{
-    size_t len = strlen(name);
-
-    return len > 0 && len <= 253 && name[0] != '.' && name[len - 1] != '.';
-}
-
-/*
- * Only what stands in the certificate's list of names (SAN) counts, and not
- * its CN, which is a label for people (RFC 9525, 2); and a "*" only if it is
- * all of the first part of a name. SNI is for names only (RFC 6066, 3).
- */
-bool tls_expect(SSL *ssl, const char *name)
-{
-    X509_VERIFY_PARAM *parameters = SSL_get0_param(ssl);
-    unsigned char address[16];
-    size_t len = read_address(name, address);
-
-    X509_VERIFY_PARAM_set_hostflags(parameters,
-                                    X509_CHECK_FLAG_NEVER_CHECK_SUBJECT |
-                                        X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
-    if (len > 0)
-        return X509_VERIFY_PARAM_set1_ip(parameters, address, len) == 1;
-    return tls_is_name(name) &&
-           X509_VERIFY_PARAM_set1_host(parameters, name, 0) == 1 &&
-           SSL_set_tlsext_host_name(
-               ssl, (char *)(uintptr_t)name /* only read */) == 1;
-}
-
-/* Returns in plain words what one of OpenSSL's verdicts means. */
-static const char *plain_words(int verdict)
-{
-    static const struct {
-        int verdict;
-        const char *words;
-    } known[] = {
-        {X509_V_ERR_CERT_HAS_EXPIRED, "its time is over"},
-        {X509_V_ERR_CERT_NOT_YET_VALID, "its time has not come"},
-        {X509_V_ERR_HOSTNAME_MISMATCH, "it is not for the name that we want"},
-        {X509_V_ERR_IP_ADDRESS_MISMATCH,
-         "it is not for the address that we want"},
-        {X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT,
-         "it vouches for itself, and we do not trust it"},
-        {X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN,
-         "it is a CA that we do not trust"},
-        {X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY,
-         "who signed it is neither trusted nor shown"},
-        {X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT,
-         "who signed it is neither trusted nor shown"},
-        {X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE,
-         "who signed it is neither trusted nor shown"},
-        {X509_V_ERR_CERT_SIGNATURE_FAILURE,
-         "it has been changed, or somebody else has signed it"},
-        {X509_V_ERR_INVALID_PURPOSE, "it was made for something else"},
-        {X509_V_ERR_INVALID_CA, "it signs for others, and is no CA"},
-        {X509_V_ERR_PATH_LENGTH_EXCEEDED, "it signs for a CA, and may not"},
-        {X509_V_ERR_PERMITTED_VIOLATION, "its CA may not sign for this name"},
-        {X509_V_ERR_EXCLUDED_VIOLATION, "its CA may not sign for this name"},
-        {X509_V_ERR_CERT_REVOKED, "its CA has taken it back"},
-        {X509_V_ERR_UNABLE_TO_GET_CRL,
-         "there is no list of what its CA has taken back"},
-        {X509_V_ERR_CRL_HAS_EXPIRED,
-         "the list of what its CA has taken back is too old"},
-        {X509_V_ERR_EE_KEY_TOO_SMALL, "its key can be found out"},
-        {X509_V_ERR_CA_KEY_TOO_SMALL, "its key can be found out"},
-        {X509_V_ERR_CA_MD_TOO_WEAK, "its signature can be forged"},
-    };
-
-    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
-        if (known[i].verdict == verdict)
-            return known[i].words;
-    return "it is not good";
-}
-
-/* Notes which certificate of a chain is the first that is wrong. It changes no
- * verdict: what good says is what it returns. */
-static int note_flaw(int good, X509_STORE_CTX *chain)
-{
-    const SSL *ssl =
-        X509_STORE_CTX_get_ex_data(chain, SSL_get_ex_data_X509_STORE_CTX_idx());
-    struct tls_error *flaw = SSL_get_app_data(ssl);
-    X509 *cert = X509_STORE_CTX_get_current_cert(chain);
-    int verdict = X509_STORE_CTX_get_error(chain);
-    char subject[256] = "";
-
-    if (good || flaw == NULL || flaw->text[0] != '\0')
-        return good;
-    if (cert != NULL)
-        X509_NAME_oneline(X509_get_subject_name(cert), subject, sizeof subject);
-    snprintf(flaw->text, sizeof flaw->text, "certificate of %s: %s (%s)",
-             quote(subject, strlen(subject)).text, plain_words(verdict),
-             X509_verify_cert_error_string(verdict));
-    return good;
-}
-
-void tls_note_flaws(SSL *ssl, struct tls_error *flaw)
-{
-    SSL_set_app_data(ssl, flaw);
-    SSL_set_verify(ssl, SSL_get_verify_mode(ssl), note_flaw);
-}
-
-bool tls_was_cut(const SSL *ssl, int result)
-{
-    return SSL_get_error(ssl, result) == SSL_ERROR_SSL &&
-           ERR_GET_REASON(ERR_peek_error()) ==
-               SSL_R_UNEXPECTED_EOF_WHILE_READING;
-}
-
-/* What TLS itself says is nearer to what has happened than what it stumbled
- * over: "bad record mac", and not "cipher operation failed" below it. */
-static const char *tls_words(void)
-{
-    unsigned long error = ERR_peek_last_error();
-
-    if (ERR_GET_LIB(error) == ERR_LIB_SSL && !ERR_COMMON_ERROR(error))
-        return ERR_reason_error_string(error);
-    return first_error();
-}
-
-/* SSL_ERROR_SYSCALL is errno's matter; SSL_ERROR_SSL is in OpenSSL's queue. A
- * blocking call that has waited too long wants to be made again. */
-const char *tls_reason(const SSL *ssl, int result, char *text, size_t size)
-{
-    const struct tls_error *flaw = SSL_get_app_data(ssl);
-    int system = errno;
-    const char *why;
-
-    switch (SSL_get_error(ssl, result)) {
-    case SSL_ERROR_SYSCALL:
-        why = system != 0 ? strerror(system) : "the connection has ended";
-        break;
-    case SSL_ERROR_WANT_READ:
-    case SSL_ERROR_WANT_WRITE:
-        why = strerror(ETIMEDOUT);
-        break;
-    case SSL_ERROR_ZERO_RETURN: /* or a write failed after that */
-        why = system != 0 ? strerror(system)
-                          : "the peer has ended the conversation";
-        break;
-    default:
-        why = tls_words();
-        if (flaw != NULL && flaw->text[0] != '\0')
-            why = flaw->text;
-        if (tls_was_cut(ssl, result))
-            why = "truncated: it ended without close_notify";
-    }
-    snprintf(text, size, "%s", why);
-    return text;
 }

@@ -22,7 +22,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "tls.h" /* tls_expect(), tls_reason() … */
+#include "tls_peer.h" /* tls_expect(), tls_reason() … */
 
 struct tls_channel {
     struct channel channel; /* first: a pointer to it is one to all of this */

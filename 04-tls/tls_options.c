@@ -81,7 +81,8 @@ SSL_CTX *tls_parse_client(struct tls_client_options *tls,
                     "--cert and --key go together");
     context = tls_client_context(&tls->files, alpn, &error);
     if (context == NULL ||
-        (tls->keylog != NULL && !tls_log_secrets(context, tls->keylog, &error)))
+        (tls->keylog != NULL &&
+         !tls_log_secrets(context, tls->keylog, &tls->log, &error)))
         die("%s", error.text);
     return context;
 }

@@ -19,6 +19,7 @@ struct tls_client_options {
     struct tls_files files;
     const char *name; /* whose certificate the server must have */
     const char *keylog;
+    int log; /* its descriptor, if there is one */
     struct program_option own[6];
 };
 
