@@ -1208,19 +1208,29 @@ def ends_of_servers(_host, _port, kind, *command):
 
 @scene
 def early_error(_host, _port, *command):
-    """A server that answers before it has read the request, and closes: the
-    client is told why, although its writing fails."""
+    """A server that answers before it has read the request, and is gone, by a
+    reset, before the client looks: its next act is a write, which fails; and
+    yet it is told why."""
     error = encode_json({"error": "no, thank you"})
-
-    def behave(peer):
-        peer.handshake()
-        peer.send(error)
-        peer.say_end()
-        peer.half_close()
-        time.sleep(0.1)
     for version in BOTH:
-        status, output, errors = run_client(command, behave, server_context(version))
-        assert (status, output) == (1, "") and "no, thank you" in errors, (status, output, errors)
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = str(listener.getsockname()[1])
+            client = subprocess.Popen(
+                [port if word == "@" else word for word in command],
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            with Peer(listener.accept()[0], server_context(version), server=True) as peer:
+                peer.handshake()
+                peer.stream.recv(1, socket.MSG_PEEK)  # the request has begun
+                os.kill(client.pid, signal.SIGSTOP)
+                while "State:\tT" not in open(f"/proc/{client.pid}/status", encoding="ascii").read():
+                    time.sleep(0.001)
+                peer.send(error)
+                peer.say_end()
+                peer.reset()
+            os.kill(client.pid, signal.SIGCONT)
+            output, errors = client.communicate(timeout=PATIENCE)
+            assert (client.returncode, output) == (1, b"") and b"no, thank you" in errors, \
+                (client.returncode, output, errors)
 
 
 @scene
