@@ -1393,6 +1393,7 @@ openssl_server() {
     local input=$tmp/input.$RANDOM
     mkfifo "$input"
     exec 8<>"$input"
+    : >"$tmp/s_server"
     # shellcheck disable=SC2094 # the fifo is no file
     "${net[@]}" stdbuf -oL openssl s_server -accept 127.0.0.1:0 -cert "$CERTS/server.pem" -key "$CERTS/server-key.pem" \
         "$@" <"$input" >"$tmp/s_server" 2>&1 3>&- 8>&- &
@@ -1413,6 +1414,7 @@ talk_to_server() {
     local input=$tmp/input.$RANDOM
     mkfifo "$input"
     exec 9<>"$input"
+    : >"$tmp/s_client"
     openssl s_client -connect "127.0.0.1:$port" -CAfile "$ca" "$@" <"$input" >"$tmp/s_client" 2>&1 3>&- 9>&- &
     peer=$!
     started+=("$peer")
