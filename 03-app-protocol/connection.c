@@ -73,7 +73,6 @@ void connection_fail(struct connection *connection, const char *why)
 static void forget_input(struct connection *connection)
 {
     connection->last = true;
-    connection->rests = 0;
     buffer_clear(&connection->input);
     decoder_next(&connection->decoder);
     connection->decoded = DECODE_MORE;
@@ -130,6 +129,51 @@ static void receive_input(struct connection *connection)
     }
 }
 
+/* Returns how many bytes of JSON a reply costs: those of the header, which has
+ * been parsed if all of it has come, and those of the content, which will be.
+ */
+static size_t cost(const struct connection *connection)
+{
+    const struct decoder *decoder = &connection->decoder;
+    const struct message *message = &decoder->message;
+
+    if (connection->decoded == DECODE_MORE && decoder->step != AT_CONTENT)
+        return 0;
+    if (connection->decoded != DECODE_MESSAGE || !message_is_json(message))
+        return decoder->header_length;
+    return decoder->header_length + message->content_length;
+}
+
+/*
+ * A reply is due, to whatever is at the head of input. To parse long JSON takes
+ * as long as hundreds of ordinary requests. So who has sent it leaves turns to
+ * the others: so many that fewer than one in a hundred of their answers is
+ * late. Where there are no others, a turn is over at once. It pays first: who
+ * is refused then has paid, too, and so has who comes anew for each request.
+ */
+static void begin_reply(struct connection *connection)
+{
+    connection->rests = cost(connection) / 1024 * RESTS_FOR_A_KIB;
+    enter(connection, connection->rests > 0 ? RESTING : RESPONSE);
+}
+
+static void end_rest(struct connection *connection)
+{
+    connection->rests = 0;
+    enter(connection, RESPONSE);
+}
+
+/* Leaves a turn to the others, if it owes one. */
+static bool rest(struct connection *connection)
+{
+    if (connection->phase != RESTING)
+        return false;
+    connection->rests--;
+    if (connection->rests == 0)
+        end_rest(connection);
+    return true;
+}
+
 /* Queues the reply to what breaks a rule, which is the last. */
 static void refuse(struct connection *connection, const char *why)
 {
@@ -153,14 +197,6 @@ static void narrate_request(const struct connection *connection)
                      connection->peer.text);
 }
 
-/* Returns how many bytes of JSON were parsed for a request. */
-static size_t cost(const struct decoder *decoder)
-{
-    return decoder->header_length + (message_is_json(&decoder->message)
-                                         ? decoder->message.content_length
-                                         : 0);
-}
-
 /* Answers the request at the head of input. What of the next one is there
  * already stays, and is looked at. */
 static void respond(struct connection *connection)
@@ -175,32 +211,46 @@ static void respond(struct connection *connection)
         return;
     }
     narrate("Sending response to %s", connection->peer.text);
-    connection->rests = cost(decoder) / 1024 * RESTS_FOR_A_KIB;
     buffer_consume(input, decoder_length(decoder));
     decoder_next(decoder);
     connection->decoded = decode(decoder, buffer_head(input), input->len);
     enter(connection, RESPONSE);
 }
 
-/* Does what the input asks for: one request at most. */
-static void handle_input(struct connection *connection)
+/* The client has finished sending, and what it has sent is not complete. */
+static void refuse_part(struct connection *connection)
 {
     char error[80];
 
-    if (connection->decoded == DECODE_MESSAGE) {
+    snprintf(error, sizeof error, "end of stream inside the %s",
+             decoder_place(&connection->decoder));
+    if (connection->channel->error[0] == '\0')
+        refuse(connection, error);
+    else /* it was not polite, and so nobody reads */
+        give_up(connection, error);
+}
+
+static bool reply_is_due(const struct connection *connection)
+{
+    return connection->decoded != DECODE_MORE ||
+           (connection->ended && connection->input.len > 0);
+}
+
+/* Does what the input asks for: one request at most. */
+static void handle_input(struct connection *connection)
+{
+    if (reply_is_due(connection) && connection->phase != RESPONSE)
+        begin_reply(connection);
+    if (connection->phase == RESTING)
+        return;
+    if (connection->decoded == DECODE_MESSAGE)
         respond(connection);
-    } else if (connection->decoded == DECODE_ERROR) {
+    else if (connection->decoded == DECODE_ERROR)
         refuse(connection, connection->decoder.error);
-    } else if (connection->ended && connection->input.len > 0) {
-        snprintf(error, sizeof error, "end of stream inside the %s",
-                 decoder_place(&connection->decoder));
-        if (connection->channel->error[0] == '\0')
-            refuse(connection, error);
-        else /* it was not polite, and so nobody reads */
-            give_up(connection, error);
-    } else if (connection->ended) {
+    else if (connection->ended && connection->input.len > 0)
+        refuse_part(connection);
+    else if (connection->ended)
         enter(connection, CLOSING);
-    }
 }
 
 /* Enters the phase that comes after a response. */
@@ -208,8 +258,8 @@ static void begin_next(struct connection *connection)
 {
     if (connection->last)
         enter(connection, CLOSING);
-    else if (connection->rests > 0 || connection->decoded != DECODE_MORE)
-        enter(connection, RESPONSE); /* the next one is due, or will be */
+    else if (connection->decoded != DECODE_MORE)
+        begin_reply(connection); /* the next one is here */
     else if (connection->input.len > 0)
         enter(connection, REQUEST);
     else
@@ -266,22 +316,8 @@ static void take_leave(struct connection *connection)
 static bool next_is_here(const struct connection *connection)
 {
     return connection->output.len == 0 &&
-           (connection->rests > 0 || connection->decoded != DECODE_MORE ||
+           (connection->phase == RESTING || connection->phase == RESPONSE ||
             connection->channel->calls->pending(connection->channel));
-}
-
-/* Who has sent long JSON leaves turns to the others, since to parse it takes as
- * long as hundreds of ordinary requests: so many turns that fewer than one in
- * a hundred of theirs is late. Where there are no others, a turn is over at
- * once. The next phase begins after that. */
-static bool rest(struct connection *connection)
-{
-    if (connection->rests == 0)
-        return false;
-    connection->rests--;
-    if (connection->rests == 0)
-        begin_next(connection);
-    return true;
 }
 
 /*
@@ -303,7 +339,7 @@ void connection_advance(struct connection *connection)
             receive_input(connection);
         if (connection->phase < CLOSING)
             handle_input(connection);
-        if (connection->phase == RESPONSE)
+        if (connection->output.len > 0)
             send_output(connection);
     }
     if (connection->phase == CLOSING)
@@ -332,6 +368,9 @@ void connection_expire(struct connection *connection, double seconds)
         refuse(connection, why);
         if (connection->phase == RESPONSE)
             connection_advance(connection);
+        return;
+    case RESTING: /* long enough, however few turns that were */
+        end_rest(connection);
         return;
     case CLOSING:
         enter(connection, ENDED);

@@ -20,6 +20,7 @@ enum phase {
     HANDSHAKE, /* the channel is not open yet */
     IDLE,      /* no request has begun */
     REQUEST,   /* a request has begun, and is not complete */
+    RESTING,   /* a costly one is complete, and others come first */
     RESPONSE,  /* a response is due, or on its way */
     CLOSING,   /* all is said; the peer has not finished yet */
     ENDED
@@ -36,7 +37,7 @@ struct connection {
     enum decoded decoded;     /* what it says of input */
     bool ended;               /* the client has finished sending */
     bool last;                /* the next response is the last */
-    size_t rests;             /* turns that it leaves to the others */
+    size_t rests;             /* turns left to others, while RESTING */
     size_t drained;           /* bytes, while CLOSING */
     char reason[256];         /* why it ends, or "" */
     struct deadline deadline; /* its user's, for the phase */

@@ -24,6 +24,7 @@
 #include "workers.h"               /* become_worker(), wait_for_workers() */
 
 enum {
+    RESTING_MS = 2000,  /* longest rest of a costly request */
     CLOSING_MS = 2000,  /* longest wait for the peer's end */
     STOPPING_MS = 1000, /* longest wait for responses under way */
     NEWCOMERS = 32      /* in a turn, as in stage 2 */
@@ -38,7 +39,7 @@ struct server {
     bool lacking;     /* accept() has failed for want of something */
     bool resting;     /* and the listener is left out of the next wait */
     long connections; /* how many there are */
-    struct deadlines phases, closing, stopping;
+    struct deadlines phases, rests, closing, stopping;
     long long now; /* when the last wait ended */
 };
 
@@ -66,6 +67,19 @@ static bool stopping(const struct server *server)
     return server->listener < 0;
 }
 
+/* Which queue is for the deadlines of this phase? */
+static struct deadlines *queue_of(struct server *server, enum phase phase)
+{
+    switch (phase) {
+    case RESTING:
+        return &server->rests;
+    case CLOSING:
+        return &server->closing;
+    default:
+        return &server->phases;
+    }
+}
+
 /* It has had a turn: what does it wait for now, and how long? A deadline is
  * set when a phase begins, and put off by nothing. */
 static void watch(struct server *server, struct connection *connection)
@@ -79,9 +93,8 @@ static void watch(struct server *server, struct connection *connection)
         return;
     }
     if (connection->phase_began && !stopping(server))
-        deadline_set(connection->phase == CLOSING ? &server->closing
-                                                  : &server->phases,
-                     &connection->deadline, server->now);
+        deadline_set(queue_of(server, connection->phase), &connection->deadline,
+                     server->now);
     connection->phase_began = false;
 }
 
@@ -173,7 +186,8 @@ static void watch_listener(struct server *server)
 
 /* --- The server ----------------------------------------------------------- */
 
-/* Nobody new; a response on its way may go on, for a while. */
+/* Nobody new; a response on its way may go on, for a while. Nobody rests any
+ * more: what has had no answer never will. */
 static void stop(struct server *server)
 {
     struct connection *connection;
@@ -185,6 +199,7 @@ static void stop(struct server *server)
     server->listener = -1;
     server->resting = false;
     while ((connection = deadlines_expired(&server->phases, LLONG_MAX)) ||
+           (connection = deadlines_expired(&server->rests, LLONG_MAX)) ||
            (connection = deadlines_expired(&server->closing, LLONG_MAX))) {
         connection_stop(connection);
         deadline_set(&server->stopping, &connection->deadline, server->now);
@@ -220,6 +235,7 @@ static long patience(const struct server *server)
     long ms = server->resting ? 100 : -1;
 
     ms = sooner(ms, deadlines_wait(&server->phases, server->now));
+    ms = sooner(ms, deadlines_wait(&server->rests, server->now));
     ms = sooner(ms, deadlines_wait(&server->closing, server->now));
     return sooner(ms, deadlines_wait(&server->stopping, server->now));
 }
@@ -248,6 +264,7 @@ static void take_turn(struct server *server)
     if (calling && !stopping(server))
         welcome(server);
     end_phases(server, &server->phases, before);
+    end_phases(server, &server->rests, before);
     end_phases(server, &server->closing, before);
     end_phases(server, &server->stopping, before);
 }
@@ -265,6 +282,7 @@ static void run_server(const struct service *service, int listener, int signals,
     };
 
     deadlines_start(&server.phases, service->timeout_ms);
+    deadlines_start(&server.rests, RESTING_MS);
     deadlines_start(&server.closing, CLOSING_MS);
     deadlines_start(&server.stopping, STOPPING_MS);
     if (server.selector == NULL ||

@@ -620,6 +620,43 @@ Got sum: 3"
     done
 }
 
+@test "who is costly leaves turns to the others first: pipelined, connected anew, or refused in the end" {
+    for server_under_test in "${servers[@]}"; do
+        start -q
+        for way in pipelines reconnects refused-content refused-header; do
+            app_peer pays $way
+        done
+        stop_server
+    done
+}
+
+@test "a rest ends after 2 s, with the answer, however long the turns of the others are" {
+    needs_strace
+    for server_under_test in "${servers[@]}"; do
+        # 2,000 such turns would take 10 s.
+        server_env=(ASAN_OPTIONS=detect_leaks=0 strace -D -qq -o /dev/null -e "trace=$waits"
+            -e "inject=$waits:delay_exit=5000")
+        start_apart -q -t 0.5
+        in_background rests-long
+    done
+    for server_under_test in "${servers[@]}"; do
+        ends_apart
+        stops_without_a_word
+    done
+}
+
+@test "a server that stops does not wait for the end of a rest" {
+    needs_strace
+    for server_under_test in "${servers[@]}"; do
+        server_env=(ASAN_OPTIONS=detect_leaks=0 strace -D -qq -o /dev/null -e "trace=$waits"
+            -e "inject=$waits:delay_exit=5000")
+        start
+        app_peer stop-in-rest "$server"
+        ended "$server" 0
+        assert_equal "$(grep -c 'Closing connection to .*: the server stops' "$tmp/out")" 2
+    done
+}
+
 @test "-n is how many are served at a time: the next waits until one goes" {
     for server_under_test in "${servers[@]}"; do
         start -q -n 3

@@ -59,7 +59,9 @@ unit() {
 @test "bytes that no readiness announces are read" { unit connection-test; }
 @test "a phase begins with its first byte and with no other" { unit connection-test; }
 @test "requests that came together have a turn each" { unit connection-test; }
-@test "who has sent long JSON leaves turns to the others" { unit connection-test; }
+@test "who has sent long JSON leaves turns to the others first" { unit connection-test; }
+@test "who is refused after long JSON has left turns to the others, too" { unit connection-test; }
+@test "a rest ends after a while with the answer, and without when the server stops" { unit connection-test; }
 @test "the end of a stream inside a message is told with its place" { unit connection-test; }
 @test "a deadline ends each phase in its own way" { unit connection-test; }
 @test "after an error a megabyte is read on, and no more" { unit connection-test; }

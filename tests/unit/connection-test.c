@@ -277,40 +277,32 @@ static void pipelined_phases(void)
     buffer_clear(&stream);
 }
 
-/* Two requests that came together, the first of 10 KiB of JSON: 9 KiB of it
- * and its header count, 16 turns each. */
-static void rests(void)
+/* Not quite 5 KiB of JSON, but with its header a bit more, which costs this
+ * many turns. */
+enum { TURNS = 5 * 16 };
+
+static void put_costly(struct buffer *buffer, const char *json)
 {
-    static char content[10000];
-    struct buffer stream = {NULL, 0, 0, 0};
-    struct script *script;
-    struct connection *connection;
+    char content[5100];
 
     memset(content, ' ', sizeof content);
-    content[snprintf(content, sizeof content, "{\"action\": \"x\"}")] = ' ';
-    put_good(&stream, "little", "text/json", "utf-8", content, sizeof content);
-    put_sum(&stream);
-    for (int stops = 0; stops < 2; stops++) {
-        script = script_new(buffer_head(&stream), stream.len);
-        script->finished = false;
-        connection = script_connection(script, MOST_CONTENT);
-        ADVANCE(RESPONSE, true, SELECTOR_WRITE);
-        CHECK(script->writes == 1);
-        if (stops == 1) {
-            connection_stop(connection);
-            CHECK(connection->phase == CLOSING);
-            CHECK(connection_interest(connection) == SELECTOR_READ);
-        } else {
-            for (int turn = 1; turn < 9 * 16; turn++)
-                ADVANCE(RESPONSE, false, SELECTOR_WRITE);
-            ADVANCE(RESPONSE, true, SELECTOR_WRITE); /* the next one is due */
-            CHECK(script->reads == 1 && script->writes == 1);
-            ADVANCE(IDLE, true, SELECTOR_READ);
-            CHECK(script->reads == 1 && script->writes == 2);
-        }
-        connection_free(connection);
-    }
-    buffer_clear(&stream);
+    memcpy(content, json, strlen(json));
+    put_good(buffer, "little", "text/json", "utf-8", content, sizeof content);
+}
+
+/* So many turns go by, in which it neither reads nor writes. */
+static void check_rest(const struct script *script,
+                       struct connection *connection, int turns)
+{
+    int reads = script->reads, writes = script->writes;
+
+    CHECK(connection->phase == RESTING);
+    CHECK(connection_interest(connection) == SELECTOR_WRITE);
+    connection->phase_began = false;
+    for (int turn = 1; turn < turns; turn++)
+        ADVANCE(RESTING, false, SELECTOR_WRITE);
+    ADVANCE(RESPONSE, true, SELECTOR_WRITE); /* it is due */
+    CHECK(script->reads == reads && script->writes == writes);
 }
 
 /* A connection that has got so many bytes of the stream, and no end. */
@@ -326,6 +318,43 @@ static struct connection *begun(struct script **script,
     return connection;
 }
 
+/* One that has read once: all of the stream, or 16 KiB of it. */
+static struct connection *arrived(struct script **script,
+                                  const struct buffer *stream)
+{
+    struct connection *connection;
+
+    *script = script_new(buffer_head(stream), stream->len);
+    (*script)->finished = false;
+    connection = script_connection(*script, MOST_CONTENT);
+    connection_advance(connection);
+    CHECK((*script)->reads == 1);
+    return connection;
+}
+
+static void rests(void)
+{
+    struct buffer stream = {NULL, 0, 0, 0};
+    struct script *script;
+    struct connection *connection;
+
+    put_costly(&stream, "{\"action\": \"x\"}");
+    put_costly(&stream, "{\"action\": \"x\"}");
+    put_sum(&stream);
+    connection = arrived(&script, &stream);
+    CHECK(script->writes == 0);
+    check_rest(script, connection, TURNS); /* on a fresh connection, too */
+    ADVANCE(RESTING, true, SELECTOR_WRITE);
+    CHECK(script->writes == 1);
+    check_rest(script, connection, TURNS);
+    ADVANCE(RESPONSE, true, SELECTOR_WRITE); /* the next costs nothing */
+    CHECK(script->writes == 2);
+    ADVANCE(IDLE, true, SELECTOR_READ);
+    CHECK(script->writes == 3);
+    connection_free(connection);
+    buffer_clear(&stream);
+}
+
 /* The last response must be {"error": error}. */
 static void check_error_sent(const struct script *script, const char *error)
 {
@@ -336,6 +365,94 @@ static void check_error_sent(const struct script *script, const char *error)
     CHECK(memcmp(buffer_head(&script->taken) + script->taken.len - wanted.len,
                  buffer_head(&wanted), wanted.len) == 0);
     buffer_clear(&wanted);
+}
+
+/* Whatever breaks a rule was parsed, too, up to there. */
+static void refused_rests(void)
+{
+    static char header[10001];
+    static const int turns[] = {TURNS, 9 * 16, 8 * 16};
+    struct buffer streams[3] = {{NULL, 0, 0, 0}};
+    static const char *const wanted[] = {
+        "content: action is missing, or not a string",
+        "header: byteorder is missing",
+        "end of stream inside the content",
+    };
+    struct script *script;
+    struct connection *connection;
+
+    put_costly(&streams[0], "{}");
+    memset(header, ' ', sizeof header - 1);
+    memcpy(header, "{}", 2);
+    put_message(&streams[1], header, "", 0);
+    snprintf(header + 9000, sizeof header - 9000,
+             "{\"byteorder\": \"big\", \"content-type\": \"\", "
+             "\"content-encoding\": \"\", \"content-length\": 2}");
+    memset(header, ' ', 2);
+    put_message(&streams[2], header, "x", 1);
+    for (size_t i = 0; i < sizeof streams / sizeof streams[0]; i++) {
+        now_at("%s", wanted[i]);
+        connection = arrived(&script, &streams[i]);
+        if (i == 2) {
+            CHECK(connection->phase == REQUEST);
+            script->finished = true;
+            connection_advance(connection);
+        }
+        check_rest(script, connection, turns[i]);
+        CHECK(script->writes == 0);
+        connection_advance(connection);
+        check_error_sent(script, wanted[i]);
+        CHECK(connection->phase == (i == 2 ? ENDED : CLOSING));
+        connection_free(connection);
+        buffer_clear(&streams[i]);
+    }
+
+    CHECK(buffer_append(&streams[0], "\xff\xff{", 3)); /* not parsed at all */
+    connection = begun(&script, &streams[0], 3);
+    script->finished = true;
+    connection_advance(connection);
+    check_error_sent(script, "end of stream inside the header");
+    connection_free(connection);
+    buffer_clear(&streams[0]);
+}
+
+/* A rest ends by its own deadline with the answer, whose own begins then; and
+ * with a server that stops, without. */
+static void rest_ends(void)
+{
+    struct buffer stream = {NULL, 0, 0, 0};
+    struct script *script;
+    struct connection *connection;
+
+    put_costly(&stream, "{\"action\": \"x\"}");
+    put_costly(&stream, "{\"action\": \"x\"}");
+    connection = arrived(&script, &stream);
+    CHECK(connection->phase == RESTING && connection->phase_began);
+    connection->phase_began = false;
+    connection_expire(connection, 2);
+    CHECK(connection->phase == RESPONSE && connection->phase_began);
+    CHECK(connection_interest(connection) == SELECTOR_WRITE);
+    CHECK(script->writes == 0); /* not before it can be taken */
+    ADVANCE(RESTING, true, SELECTOR_WRITE);
+    CHECK(script->writes == 1); /* and the next one rests anew */
+    connection_expire(connection, 2);
+    script->room = 7;
+    ADVANCE(RESPONSE, true, SELECTOR_WRITE);
+    connection_expire(connection, 60);
+    CHECK(connection->phase == ENDED);
+    CHECK_TEXT(connection->reason, "response not taken after 60 s");
+    connection_free(connection);
+
+    connection = arrived(&script, &stream);
+    connection_stop(connection);
+    CHECK(connection->phase == CLOSING && script->closed);
+    CHECK(connection_interest(connection) == SELECTOR_READ);
+    script->finished = true;
+    script_run(script, connection);
+    CHECK(connection->phase == ENDED && script->writes == 0);
+    CHECK_TEXT(connection->reason, "the server stops");
+    connection_free(connection);
+    buffer_clear(&stream);
 }
 
 static void end_inside(void)
@@ -631,7 +748,12 @@ int main(int argc, char **argv)
         {"bytes that no readiness announces are read", pending_bytes},
         {"a phase begins with its first byte and with no other", phases},
         {"requests that came together have a turn each", pipelined_phases},
-        {"who has sent long JSON leaves turns to the others", rests},
+        {"who has sent long JSON leaves turns to the others first", rests},
+        {"who is refused after long JSON has left turns to the others, too",
+         refused_rests},
+        {"a rest ends after a while with the answer, and without when the "
+         "server stops",
+         rest_ends},
         {"the end of a stream inside a message is told with its place",
          end_inside},
         {"a deadline ends each phase in its own way", deadlines},
