@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -93,51 +94,67 @@ def costly_object(start, most):
     return ("".join(text) + "}").encode()
 
 
-def costly_message():
-    """The costliest message that is legal: both header and JSON as long as
-    they may be."""
+def costly_message(end="}"):
+    """The costliest message: both header and JSON as long as they may be. With
+    another end it is refused, when all of it has been parsed."""
     content = costly_object('{"action":"x"', protocol.MOST_JSON)
     header = costly_object(
         '{"byteorder":"little","content-type":"text/json",'
         f'"content-encoding":"utf-8","content-length":{len(content)}', 0xffff)
     message = struct.pack(">H", len(header)) + header + content
     assert protocol.decode(message)
-    return message
+    return message[:-1] + end.encode()
 
 
-@contextmanager
-def one_costly(port):
-    """A client that sends the most costly message without a pause, whether
-    answers have come or not."""
+def pipeline(port, done):
+    """Sends it again and again, whether answers have come or not. Yields when
+    one has."""
     message = costly_message()
-    answered = []
 
     def send():
         try:
-            while True:
+            while not done.is_set():
                 client.sendall(message)
         except OSError:
             pass
 
-    def receive():
-        try:
-            while data := client.recv(65536):
-                answered.append(len(data))
-        except OSError:
-            pass
-
     with socket.create_connection(("127.0.0.1", port)) as client:
-        threads = [threading.Thread(target=work) for work in (send, receive)]
-        for thread in threads:
-            thread.start()
-        while not answered and threads[1].is_alive():
-            time.sleep(0.001)
-        yield
-        if not threads[1].is_alive():
-            give_up("the costly client was thrown out")
+        thread = threading.Thread(target=send)
+        thread.start()
+        while not done.is_set():
+            if not client.recv(65536):
+                give_up("the costly client was thrown out")
+            yield
         client.shutdown(socket.SHUT_RDWR)
-        for thread in threads:
-            thread.join()
+        thread.join()
+
+
+def reconnect(message, port, done):
+    """Sends it on a new connection, as soon as there is an answer."""
+    while not done.is_set():
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.sendall(message)
+            client.recv(65536)
+            yield
+
+
+@contextmanager
+def one_costly(attack, port):
+    """A client that sends costly messages without a pause."""
+    began, done = threading.Event(), threading.Event()
+
+    def work():
+        for _ in attack(port, done):
+            began.set()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    began.wait()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 @contextmanager
@@ -166,7 +183,15 @@ def dribblers(port):
             client.close()
 
 
-BESIDE = {"": nullcontext, "costly": one_costly, "dribblers": dribblers}
+BESIDE = {
+    "": nullcontext,
+    "a costly one that pipelines": partial(one_costly, pipeline),
+    "a costly one that reconnects":
+        partial(one_costly, partial(reconnect, costly_message())),
+    "a costly one that is refused":
+        partial(one_costly, partial(reconnect, costly_message("]"))),
+    "900 dribblers": dribblers,
+}
 
 
 # --- One run ----------------------------------------------------------------
@@ -260,13 +285,13 @@ def throughput():
     show_table("Requests per second, 64 at a time", ["request", *SERVERS], rows)
 
 
-def beside(who, words, runs):
+def beside(who, runs):
     load = {"active": 100, "requests": 50000}
     cases = [Case(**load, beside=who), Case(**load)]
-    samples = measure_all(f"100 clients beside {words}", cases, runs, measure)
+    samples = measure_all(f"100 clients beside {who}", cases, runs, measure)
     p99s = [values(samples[case], "p99") for case in cases]
-    return (f"p99 of 100 clients, beside {words} : without", *ratio(*p99s),
-            "3 at most"), [f"beside {words}",
+    return (f"p99 of 100 clients, beside {who} : without", *ratio(*p99s),
+            "3 at most"), [f"beside {who}",
                            *(f"{median(samples[case], field):{form}}"
                              for case in reversed(cases)
                              for field, form in (("p99", ".2f"),
@@ -286,8 +311,7 @@ def measure_stage():
     lines = ["app-server", "bare loop", "Jansson alone", "Python"]
     show_table(title, ["request", *lines], rows)
     throughput()
-    crowds = [beside("costly", "a costly one", 11),
-              beside("dribblers", "900 dribblers", 5)]
+    crowds = [beside(who, 11) for who in BESIDE if who]
     show_table("100 clients that are kept alive: p99, in ms, and requests per "
                "second", ["who else is there", "p99 alone", "rate alone",
                           "p99 beside", "rate beside"],
