@@ -2,6 +2,7 @@
 #include "report.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -32,6 +33,14 @@ const char *program_name(void)
     return program;
 }
 
+/* Waits until fd takes something. Returns false and errno if it cannot. */
+static bool wait_to_write(int fd)
+{
+    struct pollfd wait = {.fd = fd, .events = POLLOUT};
+
+    return poll(&wait, 1, -1) >= 0 || errno == EINTR;
+}
+
 /*
  * Writes prefix and the formatted text as one line to fd, by one write() as a
  * rule, so that the lines of programs that share a terminal do not mix.
@@ -58,6 +67,10 @@ static bool write_line(int fd, const char *prefix, const char *format,
     for (size_t done = 0; done < used;) {
         ssize_t n = write(fd, line + done, used - done);
 
+        /* Whether a pipe blocks is not up to us: O_NONBLOCK belongs to the open
+         * file, which we share with whoever has started us. */
+        if (n < 0 && errno == EAGAIN && wait_to_write(fd))
+            continue;
         if (n < 0 && errno != EINTR)
             return false;
         done += n > 0 ? (size_t)n : 0;

@@ -1186,6 +1186,35 @@ closed_in_trace() { (($(grep -c 'close(' "$tmp/trace") == $1)); }
     stop_server
 }
 
+@test "a standard output that does not block, and is full, ends nothing and loses no line" {
+    mkfifo "$tmp/pipe"
+    exec {reader}<>"$tmp/pipe"
+    "$python3" -c 'import os, sys; os.set_blocking(1, False); os.execv(sys.argv[1], sys.argv[1:])' \
+        "$build/$name" "${app_server[@]:1}" 127.0.0.1 0 >"$tmp/pipe" 2>"$tmp/err" 3>&- {reader}>&- &
+    server=$!
+    started+=("$server")
+    local at
+    read -r _ _ at <&"$reader"
+    host=127.0.0.1 port=${at##*:}
+    start_app_peer flood pipelined 1000
+    wait_for pipe_holds 60000
+    cat <&"$reader" >"$tmp/out" 3>&- {reader}>&- &
+    started+=("$!")
+    ended "$peer" 0
+    wait_for responses_begun 1000
+    stop_server
+    run grep -v 'end of stream inside' "$tmp/err"
+    assert_output ""
+    run grep -vE '^(Accepted connection|Received request|Received [^ ]+ request|Sending response|Closing connection) .*[0-9](: .*)?$' "$tmp/out"
+    assert_output ""
+}
+pipe_holds() { # BYTES
+    (($("$python3" -c 'import array, fcntl, termios
+count = array.array("i", [0])
+fcntl.ioctl(0, termios.FIONREAD, count)
+print(count[0])' <&"$reader") >= $1))
+}
+
 @test "a signal right before a wait is not slept through" {
     for server_under_test in "${servers[@]}"; do
         for wait in 1 2 3; do
