@@ -111,22 +111,24 @@ const char *request_make(struct request *request, char *const *words)
 
 const char *request_from_line(struct request *request, char *line)
 {
-    size_t most = strlen(line) + 2; /* words, and the NULL */
-    char **words = calloc(most, sizeof *words);
+    bool sum = strncmp(line, "sum ", 4) == 0;
+    size_t most = 3; /* action, value, and the NULL */
     const char *flaw = "no memory";
     size_t count = 0;
+    char **words;
 
     *request = (struct request){.content = NULL};
+    for (const char *at = line; sum && *at != '\0'; at++)
+        most += *at == ' ';
+    words = calloc(most, sizeof *words);
     if (words == NULL)
         return flaw;
     for (char *at = line; at != NULL;) {
-        char *blank = strchr(at, ' ');
+        char *blank = count == 0 || sum ? strchr(at, ' ') : NULL;
 
         words[count++] = at;
-        if (blank != NULL && (count == 1 || strcmp(words[0], "sum") == 0))
+        if (blank != NULL)
             *blank++ = '\0';
-        else
-            blank = NULL;
         at = blank;
     }
     flaw = request_make(request, words);

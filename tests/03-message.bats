@@ -78,6 +78,10 @@ unit() {
 @test "a client connects anew to a server that closes after each response" { unit client-test; }
 @test "a response cut at any byte is truncated" { unit client-test; }
 @test "a descriptor without a channel is closed once" { unit client-test; }
+@test "a request of whose response a part has come is not sent again" { unit client-test; }
+@test "all addresses have one deadline together" { unit client-test; }
+@test "sending and receiving have a deadline each" { unit client-test; }
+@test "a line takes little more memory than its request" { unit client-test; }
 
 # --- The specification ---------------------------------------------------------
 

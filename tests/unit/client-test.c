@@ -1,7 +1,8 @@
 /*
- * client-test: the unit tests of client.[ch], over a channel that gives and
- * takes a byte at a time and asks to wait for either direction, as TLS may.
- * The server is a process of the test's own. The table at the end names them.
+ * client-test: the unit tests of client.[ch] and request.[ch], over a channel
+ * that gives and takes a byte at a time and asks to wait for either direction,
+ * as TLS may. The server is a process of the test's own. The table at the end
+ * names them.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -14,9 +15,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "../../03-app-protocol/answer.h" /* answer() */
-#include "../../03-app-protocol/client.h" /* client_ask() … */
-#include "../../common/net.h"             /* resolve() */
+#include "../../03-app-protocol/answer.h"  /* answer() */
+#include "../../03-app-protocol/client.h"  /* client_ask() … */
+#include "../../03-app-protocol/request.h" /* request_from_line() */
+#include "../../common/net.h"              /* resolve() */
 #include "check.h"
 
 #define SEARCH "{\"action\": \"search\", \"value\": \"ring\"}"
@@ -31,11 +33,13 @@ static const struct message search = {
 
 /* --- The server ----------------------------------------------------------- */
 
-/* Says of how many bytes of the n-th response on this listener are sent, and
- * whether the connection goes on. */
+/* Says of how many bytes of the n-th response on this listener are sent,
+ * whether the connection goes on, unless that was a part, and how many seconds
+ * are thought about it. */
 struct manner {
     size_t (*sent)(int n, size_t len);
     bool goes_on;
+    unsigned thinks_s;
 };
 
 /* Answers one request. Returns false at the end of the connection. */
@@ -45,7 +49,7 @@ static bool answer_one(int peer, const struct manner *manner, int n)
     struct decoder decoder;
     unsigned char byte;
     char error[256];
-    bool good = false;
+    bool good = false, whole = false;
 
     decoder_start(&decoder, MOST_CONTENT);
     while (!good && recv(peer, &byte, 1, 0) == 1) {
@@ -57,14 +61,16 @@ static bool answer_one(int peer, const struct manner *manner, int n)
         size_t sent;
 
         CHECK(answer(&decoder.message, &output, error, sizeof error));
+        sleep(manner->thinks_s);
         sent = manner->sent(n, output.len);
         CHECK(send(peer, buffer_head(&output), sent, MSG_NOSIGNAL) ==
               (ssize_t)sent);
+        whole = sent == output.len;
     }
     decoder_next(&decoder);
     buffer_clear(&input);
     buffer_clear(&output);
-    return good && manner->goes_on;
+    return whole && manner->goes_on;
 }
 
 struct server {
@@ -119,6 +125,11 @@ static size_t send_all_of_it(int n, size_t len)
 {
     (void)n;
     return len;
+}
+
+static size_t cut_the_second(int n, size_t len)
+{
+    return n == 1 ? 5 : len;
 }
 
 static size_t send_n_bytes(int n, size_t len)
@@ -229,7 +240,7 @@ static void check_response(const struct client *client)
 
 static void dribbling(void)
 {
-    static const struct manner manner = {send_all_of_it, true};
+    static const struct manner manner = {send_all_of_it, true, 0};
     struct server server = start_server(&manner);
     struct client client = new_client(&server);
 
@@ -246,7 +257,7 @@ static void dribbling(void)
 
 static void server_that_closes(void)
 {
-    static const struct manner manner = {send_all_of_it, false};
+    static const struct manner manner = {send_all_of_it, false, 0};
     struct server server = start_server(&manner);
     struct client client = new_client(&server);
 
@@ -265,7 +276,7 @@ static void server_that_closes(void)
 
 static void truncated(void)
 {
-    static const struct manner manner = {send_n_bytes, false};
+    static const struct manner manner = {send_n_bytes, false, 0};
     struct server server = start_server(&manner);
     struct client client = new_client(&server);
     int cuts = 0;
@@ -294,7 +305,7 @@ static struct channel *make_none(int fd, void *context)
 
 static void no_channel(void)
 {
-    static const struct manner manner = {send_all_of_it, true};
+    static const struct manner manner = {send_all_of_it, true, 0};
     struct server server = start_server(&manner);
     struct client client = new_client(&server);
     int fd = -1;
@@ -309,6 +320,128 @@ static void no_channel(void)
     stop_server(&server);
 }
 
+static void no_second_time(void)
+{
+    static const struct manner manner = {cut_the_second, true, 0};
+    struct server server = start_server(&manner);
+    struct client client = new_client(&server);
+
+    CHECK(client_ask(&client, &search));
+    CHECK(!client_ask(&client, &search));
+    CHECK(strstr(client.error, ": truncated: the connection closed early"));
+    client_close(&client);
+    stop_server(&server);
+}
+
+/* Returns a listener that has as many clients as it may have, all of which are
+ * made in *fillers: who comes now gets no answer. */
+static int full_listener(int fillers[4])
+{
+    struct addrinfo *any = resolve("127.0.0.1", "0", 0);
+    int listener = socket(AF_INET, SOCK_STREAM, 0);
+    struct sockaddr_storage address;
+    socklen_t len = sizeof address;
+
+    CHECK(listener >= 0);
+    CHECK(bind(listener, any->ai_addr, any->ai_addrlen) == 0);
+    CHECK(listen(listener, 0) == 0);
+    CHECK(getsockname(listener, (struct sockaddr *)&address, &len) == 0);
+    freeaddrinfo(any);
+    for (int i = 0; i < 4; i++) {
+        fillers[i] = socket(AF_INET, SOCK_STREAM, 0);
+        CHECK(fcntl(fillers[i], F_SETFL, O_NONBLOCK) == 0);
+        connect(fillers[i], (struct sockaddr *)&address, len);
+    }
+    return listener;
+}
+
+/* The first address does not answer until the deadline; the second would. */
+static void one_deadline(void)
+{
+    static const struct manner manner = {send_all_of_it, true, 0};
+    struct server server = start_server(&manner);
+    struct client client = new_client(&server);
+    struct sockaddr_storage address;
+    struct addrinfo first = *server.addresses;
+    int fillers[4], listener = full_listener(fillers);
+
+    first.ai_addr = (struct sockaddr *)&address;
+    first.ai_addrlen = sizeof address;
+    CHECK(getsockname(listener, first.ai_addr, &first.ai_addrlen) == 0);
+    first.ai_next = server.addresses;
+    client.channels = tcp_channels;
+    client.addresses = &first;
+    client.timeout_ms = 200;
+    CHECK(!client_ask(&client, &search));
+    CHECK(strstr(client.error, strerror(ETIMEDOUT)) != NULL);
+    CHECK_TEXT(client.server.text, name_address(server.addresses->ai_addr,
+                                                server.addresses->ai_addrlen)
+                                       .text);
+    client_close(&client);
+    for (int i = 0; i < 4; i++)
+        close(fillers[i]);
+    close(listener);
+    stop_server(&server);
+}
+
+/* It takes 2 s to send anything, once. */
+static struct io write_late(struct channel *channel, const void *bytes,
+                            size_t len)
+{
+    sleep(2);
+    return dribble.tcp->write(channel, bytes, len);
+}
+
+static struct channel *make_late(int fd, void *context)
+{
+    static struct channel_calls calls;
+    struct channel *channel = tcp_channels.make(fd, context);
+
+    CHECK(channel != NULL);
+    dribble.tcp = channel->calls;
+    calls = *channel->calls;
+    calls.write = write_late;
+    channel->calls = &calls;
+    return channel;
+}
+
+/* Each takes two thirds of the time that it may. */
+static void deadline_each(void)
+{
+    static const struct manner manner = {send_all_of_it, true, 2};
+    struct server server = start_server(&manner);
+    struct client client = new_client(&server);
+
+    client.channels.make = make_late;
+    client.timeout_ms = 3000;
+    if (!client_ask(&client, &search))
+        CHECK_TEXT(client.error, "");
+    client_close(&client);
+    stop_server(&server);
+}
+
+static void long_lines(void)
+{
+    static const char *const actions[] = {"hello", "search"};
+    enum { LONG = 100000 };
+    static char line[LONG + 1];
+
+    for (size_t i = 0; i < sizeof actions / sizeof actions[0]; i++) {
+        struct request request;
+
+        memset(line, 'x', LONG);
+        for (size_t at = 20; at < LONG; at += 2)
+            line[at] = ' ';
+        memcpy(line, actions[i], strlen(actions[i]));
+        line[strlen(actions[i])] = ' ';
+        count_memory(0, false);
+        CHECK(request_from_line(&request, line) == NULL);
+        CHECK(request.message.content_length > LONG - 10);
+        CHECK(memory_at_most() < 6 * (size_t)LONG);
+        request_free(&request);
+    }
+}
+
 int main(int argc, char **argv)
 {
     static const struct test tests[] = {
@@ -318,6 +451,11 @@ int main(int argc, char **argv)
          server_that_closes},
         {"a response cut at any byte is truncated", truncated},
         {"a descriptor without a channel is closed once", no_channel},
+        {"a request of whose response a part has come is not sent again",
+         no_second_time},
+        {"all addresses have one deadline together", one_deadline},
+        {"sending and receiving have a deadline each", deadline_each},
+        {"a line takes little more memory than its request", long_lines},
         {NULL, NULL},
     };
 
