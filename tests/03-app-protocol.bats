@@ -668,6 +668,17 @@ Got sum: 3"
     done
 }
 
+@test "-n holds within one turn, too: of ten who have come at once, three are accepted" {
+    for server_under_test in "${servers[@]}"; do
+        start -n 3
+        app_peer at-once "$server" 10
+        said 'Sending response'
+        # Those whose turn it was had been accepted before any was answered.
+        assert_equal "$(sed '/^Received/,$d' "$tmp/out" | grep -c '^Accepted')" 3
+        stop_server
+    done
+}
+
 # --- Deadlines ---------------------------------------------------------------
 
 @test "each phase ends at its deadline, not before, and no byte puts it off" {
@@ -1215,6 +1226,20 @@ fcntl.ioctl(0, termios.FIONREAD, count)
 print(count[0])' <&"$reader") >= $1))
 }
 
+@test "who is closing when the server stops has a second from then on, like all" {
+    needs_strace
+    server_env=(ASAN_OPTIONS=detect_leaks=0 strace -D -qq -o "$tmp/trace" -e 'trace=?epoll_wait,?epoll_pwait,read')
+    server_under_test=${servers[0]}
+    start
+    hold_phase closing 1
+    kill "$server"
+    ended "$server" 0
+    run awk '/^read\(.*"\\17", 1\)/ { told = 1 }
+        told && /^epoll/ { sub(/(, NULL, [0-9]+)?\) += .*/, ""); if ($NF > 1001) print; waits++ }
+        END { print waits ? "waits" : "none" }' "$tmp/trace"
+    assert_output waits
+}
+
 @test "a signal right before a wait is not slept through" {
     for server_under_test in "${servers[@]}"; do
         for wait in 1 2 3; do
@@ -1296,6 +1321,20 @@ print(count[0])' <&"$reader") >= $1))
     ended "$server" 1
     assert_equal "$(cat "$tmp/err")" "$name: worker $victim ended"
     for worker in $all; do wait_for gone "$worker"; done
+}
+
+@test "a worker that is killed while all stop is told, too, by status 1 and a line" {
+    start -q -w 2
+    wait_for has_workers 2
+    local victim other
+    read -r victim other <<<"$(workers | tr '\n' ' ')"
+    kill -STOP "$victim"
+    wait_for stopped "$victim"
+    kill "$server"
+    wait_for gone "$other"
+    kill -KILL "$victim"
+    ended "$server" 1
+    assert_equal "$(cat "$tmp/err")" "$name: worker $victim ended"
 }
 
 @test "workers whose parent is killed end, too" {

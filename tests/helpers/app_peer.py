@@ -385,7 +385,8 @@ def json_flaws(make, part):
     at = r" at byte \d+"
     deep = "[" * 2048 + "]" * 2048
     for text in ("", " ", "x", "null", "3", '"text"', "{", '{"a": 1} x',
-                 "{} {}", "{}\0", "{'a': 1}", '{"a": 1,}', '{"a" 1}',
+                 "{} {}", "{}\0", '{"a": true\0}', "{'a': 1}", '{"a": 1,}',
+                 '{"a" 1}',
                  '{"a": 00012}', '{"a": +5}', '{"a": NaN}', '{"a": .5}',
                  '{"a": "\n"}', '{"a": "\0"}', '{"a": "\\ud800"}',
                  '{"a": "\\udc36\\ud83d"}', '{"a": "\\x"}', "\ufeff{}",
@@ -1416,6 +1417,20 @@ def full(host, port, count):
 
 
 # --- Scenes: the end of a server ---------------------------------------------
+
+@scene
+def at_once(host, port, process, count):
+    """So many clients come and ask before the server sees one of them. Leaves
+    when one has its answer."""
+    os.kill(int(process), signal.SIGSTOP)
+    while state(process) != "T":
+        time.sleep(0.001)
+    peers = [connect(host, port) for _ in range(int(count))]
+    for peer in peers:
+        peer.send(search("x"))
+    os.kill(int(process), signal.SIGCONT)
+    assert select.select([peer.stream for peer in peers], [], [], PATIENCE)[0]
+
 
 def wait_until_blocked(peer, request, narration):
     """Sends requests one at a time until the server, which narrates into this
