@@ -11,9 +11,11 @@
 # torture.py speak TLS themselves (tls_stream.py), and what cannot, as nc, goes
 # through a tunnel made by socat. Not over TLS are the tests that are tagged "tcp":
 # message-tool and "make stage-3" have no network in them that could be another
-# one; and one recv() a turn is no measure for TLS, which reads the head of a
-# record, and then its rest. The back ends know nothing of TLS: over it, select
-# and poll are tested only where it matters who waits for what.
+# one; one recv() a turn is no measure for TLS, which reads the head of a record,
+# and then its rest; Python's TLS is too slow to ask in every turn of a server;
+# and nobody is connected over TLS before the server has seen him. The back ends
+# know nothing of TLS: over it, select and poll are tested only where it matters
+# who waits for what.
 
 # Each test is a subshell, and the helpers set variables for it.
 # shellcheck disable=SC2030,SC2031,SC2154,SC2034,SC2016,SC2009,SC2013
@@ -620,6 +622,7 @@ Got sum: 3"
     done
 }
 
+# bats test_tags=tcp
 @test "who is costly leaves turns to the others first: pipelined, connected anew, or refused in the end" {
     for server_under_test in "${servers[@]}"; do
         start -q
@@ -668,6 +671,7 @@ Got sum: 3"
     done
 }
 
+# bats test_tags=tcp
 @test "-n holds within one turn, too: of ten who have come at once, three are accepted" {
     for server_under_test in "${servers[@]}"; do
         start -n 3
