@@ -40,8 +40,10 @@ stage-3-programs := $(addprefix $(BUILD)/,message-tool app-client app-server)
 stage-4-programs := $(addprefix $(BUILD)/,tls-echo-client tls-echo-server \
     tls-app-client tls-app-server)
 programs := $(foreach stage,$(stages),$(stage-$(stage)-programs))
-unit-programs := $(addprefix $(BUILD)/,message-test connection-test \
+stage-3-units := $(addprefix $(BUILD)/,message-test connection-test \
     client-test converse)
+stage-4-units := $(BUILD)/tls-channel-test
+unit-programs := $(stage-3-units) $(stage-4-units)
 bench-3-programs := $(addprefix $(BUILD)/,bare-epoll ask-many jansson-alone)
 bench-4-programs := $(addprefix $(BUILD)/,bare-tls tls-many)
 bench-programs := $(bench-3-programs) $(bench-4-programs)
@@ -91,7 +93,7 @@ test-2: $(stage-2-programs) $(BUILD)/shim.so ## the tests of stage 2
 	@scripts/suite.sh --jobs 4 tests/02-multiconn.bats
 
 .PHONY: test-3
-test-3: $(stage-3-programs) $(unit-programs) $(BUILD)/shim.so ## the tests of stage 3
+test-3: $(stage-3-programs) $(stage-3-units) $(BUILD)/shim.so ## the tests of stage 3
 	@scripts/suite.sh --jobs 4 $(sort $(wildcard tests/03-*.bats))
 
 .PHONY: test-4
@@ -231,10 +233,11 @@ $(stage-3-programs) $(stage-4-programs) $(unit-programs) \
     $(BUILD)/jansson-alone: LDLIBS += \
     $(or $(shell pkg-config --libs jansson 2>/dev/null),-ljansson)
 with-openssl := $(patsubst %.c,$(BUILD)/%.o,$(wildcard 04-tls/*.c)) \
+    $(stage-4-units:$(BUILD)/%=$(BUILD)/tests/unit/%.o) \
     $(bench-4-programs:$(BUILD)/%=$(BUILD)/tests/bench/%.o)
 $(with-openssl): CPPFLAGS += $(shell pkg-config --cflags openssl 2>/dev/null)
 $(with-openssl): | need-openssl
-$(stage-4-programs) $(bench-4-programs): LDLIBS += \
+$(stage-4-programs) $(stage-4-units) $(bench-4-programs): LDLIBS += \
     $(or $(shell pkg-config --libs openssl 2>/dev/null),-lssl -lcrypto)
 .PHONY: need-jansson need-openssl
 need-jansson need-openssl:
@@ -250,10 +253,12 @@ $(BUILD)/03-app-protocol.a $(BUILD)/04-tls.a:
 	@$(AR) rcs $@ $^
 
 # The unit programs count memory, and make it fail: see tests/unit/check.h.
+$(stage-4-units): $(BUILD)/04-tls.a
 $(unit-programs): $(BUILD)/%: $(BUILD)/tests/unit/%.o $(BUILD)/tests/unit/check.o \
     $(BUILD)/tests/unit/script.o $(BUILD)/03-app-protocol.a $(BUILD)/common.a
 	@echo "  link    $@"
-	@$(link) -Wl,--wrap=malloc,--wrap=calloc,--wrap=free -o $@ $^ $(LDLIBS)
+	@$(link) -Wl,--wrap=malloc,--wrap=calloc,--wrap=free -o $@ $(filter %.o,$^) \
+	    $(filter-out %/common.a,$(filter %.a,$^)) $(BUILD)/common.a $(LDLIBS)
 
 # The shim runs inside programs of every variant, and so takes no sanitizer.
 $(BUILD)/shim.so: tests/helpers/shim.c $(BUILD)/flags.mk
