@@ -41,35 +41,78 @@ plant() {
         cat "$copy/log"
         return 1
     fi
-    if ! make -s -C "$copy" BUILD=build programs unit-programs build/shim.so >"$copy/log" 2>&1; then
+    if ! make -s -j 2 -C "$copy" BUILD=build programs unit-programs build/shim.so >"$copy/log" 2>&1; then
         echo "it does not build:"
         cat "$copy/log"
         return 1
     fi
 }
 
+# make_certs NAME...: what the tests of stage 4 need, and share here, if one of
+# the mistakes is of that stage
+make_certs() {
+    local patches=("${@/#/tests/mistakes/}")
+    grep -qs '^--- a/04-' "${patches[@]/%/.patch}" || return 0
+    04-tls/make-certs.sh --bad "$copies/certs" >/dev/null || exit
+}
+
+# suite NAME: where the test is that the card of NAME names. Several suites may
+# have a test of this name: the one of the stage that the patch is for is meant,
+# or, for common, the first.
+suite() {
+    local stage
+    stage=$(sed -n 's|^--- a/\(0[0-9]\)-.*|\1|p' "tests/mistakes/$1.patch" | head -n 1)
+    grep -lF -- "@test \"$(card "$1" 'Caught by')\" {" tests/"${stage:-0}"*.bats | head -n 1
+}
+
+# bats_for COPY SUITE PATTERN [OPTION...]: runs these tests on the copy
+bats_for() {
+    BUILD=build CERTS=$copies/certs "$copies/$1/scripts/suite.sh" --tap "${@:4}" -f "^($3)\$" "$2" 2>&1
+}
+
+# pattern NAME: for bats, the name of the test
+pattern() {
+    card "$1" 'Caught by' | sed 's/[][\\.*^$+?(){}|]/\\&/g'
+}
+
 # examine COPY NAME: runs the test that the card of NAME names against the
-# programs of the copy. Several suites may have a test of this name: the one of
-# the stage that the patch is for is meant, or, for common, the first.
+# programs of the copy.
 # Returns 0 if it passes, 1 if it fails, and 2 if it did not run; prints what
 # bats says, without the plan, the time and the paths of the copy and of the
 # test's own folder.
 examine() {
-    local test stage suite pattern output
+    local test suite output
     test=$(card "$2" 'Caught by')
-    stage=$(sed -n 's|^--- a/\(0[0-9]\)-.*|\1|p' "tests/mistakes/$2.patch" | head -n 1)
-    suite=$(grep -lF -- "@test \"$test\" {" tests/"${stage:-0}"*.bats | head -n 1)
+    suite=$(suite "$2")
     if [[ -z $suite ]]; then
         echo "no suite has the test \"$test\""
         return 2
     fi
-    pattern=^$(printf '%s' "$test" | sed 's/[][\\.*^$+?(){}|]/\\&/g')\$
-    output=$(BUILD=build "$copies/$1/scripts/suite.sh" --tap -f "$pattern" "$suite" 2>&1)
+    output=$(bats_for "$1" "$suite" "$(pattern "$2")")
     sed '/^1\.\.1$/d; /^# .*\.bats: [0-9]* s$/d
         s|/[^ ]*/bats-run-[^/]*/test/[0-9]*/||g' <<<"${output//"$copies/$1/"/}"
     grep -qxF -- "ok 1 $test" <<<"$output" && return
     grep -qxF -- "not ok 1 $test" <<<"$output" && return 1
     return 2
+}
+
+# rehearse NAME...: runs all their tests against the reference, those of a suite
+# at once, which is quicker than one by one, and keeps which ones passed.
+rehearse() {
+    local name suite
+    local -A patterns
+    for name; do
+        known "$name" && suite=$(suite "$name") && [[ $suite ]] &&
+            patterns[$suite]+="|$(pattern "$name")"
+    done
+    for suite in "${!patterns[@]}"; do
+        bats_for reference "$suite" "${patterns[$suite]#|}" --jobs 4 |
+            sed -n "s|^ok [0-9]* |$suite |p"
+    done >"$copies/passed"
+}
+
+passed() {
+    grep -qsxF -- "$(suite "$1") $(card "$1" 'Caught by')" "$copies/passed"
 }
 
 show() {
@@ -82,6 +125,7 @@ show() {
         echo "mistake $name: $why" >&2
         exit 1
     fi
+    make_certs "$name"
     printf '%s: %s\n' "$name" "$(card "$name" Mistake)"
     awk '/^$/ { exit }
         /^[^ ]/ { shown = !/^(Mistake|Caught by): /; if (shown) print "" }
@@ -107,7 +151,7 @@ flaw() {
         echo "no test is needed where the compiler warns"
         return
     fi
-    output=$(examine reference "$1") || {
+    passed "$1" || output=$(examine reference "$1") || {
         echo "the reference, which has no mistake, does not pass the test:"
         echo "$output"
         return
@@ -137,6 +181,8 @@ prove() {
         echo "mistake: without a mistake, $why" >&2
         exit 1
     fi
+    make_certs "$@"
+    rehearse "$@"
     echo "1..$#"
     parallel --will-cite --keep-order --jobs 200% \
         scripts/mistake.sh trial '{#}' '{}' ::: "$@" </dev/null
