@@ -7,7 +7,7 @@
 load helpers/common
 
 setup_file() {
-    [[ ${CERTS:-} ]] && return
+    [[ ${CERTS:-} ]] && return # a caller's
     export CERTS=$BATS_FILE_TMPDIR/certs
     04-tls/make-certs.sh "$CERTS"
 }
