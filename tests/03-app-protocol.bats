@@ -15,9 +15,8 @@
 # and then its rest; Python's TLS is too slow to ask in every turn of a server;
 # nobody is connected over TLS before the server has seen him; and OpenSSL sends
 # by write(), as the program does to say what happens, so strace cannot fail the
-# one without the other. The back ends
-# know nothing of TLS: over it, select and poll are tested only where it matters
-# who waits for what.
+# one without the other. The back ends know nothing of TLS: over it, select and
+# poll are tested only where it matters who waits for what.
 
 # Each test is a subshell, and the helpers set variables for it.
 # shellcheck disable=SC2030,SC2031,SC2154,SC2034,SC2016,SC2009,SC2013
