@@ -6,7 +6,8 @@ usage: scripts/docs.py check [FILE...]
 
 check    complains, one line each, about everything the Markdown shows or
          names that is not so
-refresh  rewrites the excerpts and diff boxes from their sources
+refresh  rewrites the excerpts and diff boxes from their sources, and, without
+         FILE, docs/mistakes.md from the cards of tests/mistakes
 
 Without FILE: README.md, CONTRIBUTING.md and docs/*.md.  The conventions are
 captions the reader sees as well; each is described where it is checked.
@@ -536,6 +537,59 @@ def check_glosses(files):
                          "section \"… from `common/`\" has explained so far")
 
 
+# --- The catalogue of mistakes ----------------------------------------------
+
+CATALOGUE = ROOT / "docs/mistakes.md"
+
+CATALOGUE_HEAD = """# The museum of mistakes
+
+The classic mistakes of socket programming, by name. Each is a patch in
+[tests/mistakes](../tests/mistakes) with a card, and this page is its cards.
+`make mistake NAME=…` plants one in a copy of the programs, shows the
+difference, and runs the test that is there for it; `make mistakes` proves that
+each is seen. The page is made by `make docs`: change the cards.
+"""
+
+
+def card(patch):
+    """The fields of a card, and the stage that the mistake belongs to: that of
+    the file that is changed, or else of the first suite that sees it."""
+    text = patch.read_text(encoding="utf-8")
+    fields = {}
+    for line in text.partition("\n\n")[0].splitlines():
+        if line.startswith("  "):
+            fields[name] += " " + line.strip()
+        else:
+            name, _, fields[name] = line.partition(": ")
+    stage = re.search(r"^--- a/0(\d)-", text, re.M)
+    if not stage:
+        suites = (suite.name for suite in sources("tests/0*.bats") if
+                  f'@test "{fields["Caught by"]}" {{' in suite.read_text())
+        stage = re.match(r"0(\d)", next(suites))
+    return int(stage[1]), patch.stem, fields
+
+
+def catalogue():
+    cards = sorted(card(patch) for patch in sources("tests/mistakes/*.patch"))
+    lines, before = [CATALOGUE_HEAD], 0
+    for stage, name, fields in cards:
+        if stage != before:
+            lines.append(f"## Stage {stage}\n")
+        before = stage
+        lines.append(f"### {name}\n")
+        for field, text in fields.items():
+            text = re.sub(r"([*<\[\\])", r"\\\1", text)
+            shown = f"**{text}**" if field == "Mistake" else f"{field}: {text}"
+            lines.append(textwrap.fill(shown, 80, break_long_words=False,
+                                       break_on_hyphens=False) + "\n")
+    return "\n".join(lines)
+
+
+def check_catalogue():
+    if not CATALOGUE.is_file() or CATALOGUE.read_text() != catalogue():
+        complain(CATALOGUE, 1, "not what the cards say: make docs")
+
+
 def main(arguments):
     if not arguments or arguments[0] not in ("check", "refresh"):
         sys.stderr.write(__doc__)
@@ -545,6 +599,9 @@ def main(arguments):
         if not file.is_file() or ROOT not in file.parents:
             sys.stderr.write(f"docs.py: {file}: no file of this repository\n")
             return 2
+    museum = not files and bool(sources("tests/mistakes/*.patch"))
+    if museum and arguments[0] == "refresh":
+        CATALOGUE.write_text(catalogue(), encoding="utf-8")
     files = files or sources("README.md", "CONTRIBUTING.md", "docs/*.md")
     for file in files:
         doc = parse(file)
@@ -556,6 +613,8 @@ def main(arguments):
             check_spans(doc)
     if arguments[0] == "check":
         check_glosses(files)
+        if museum:
+            check_catalogue()
     for problem in problems:
         print(problem)
     return 1 if problems else 0

@@ -70,7 +70,7 @@ make_repository() {
     repo=$BATS_TEST_TMPDIR/repo
     mkdir -p "$repo"/{scripts,docs,common,01-echo,tests/mistakes}
     cp scripts/docs.py "$repo/scripts"
-    printf 'all:\n\techo\n.PHONY: all stage-1\nstage-1:\n\techo\n' >"$repo/Makefile"
+    printf 'all:\n\techo\n.PHONY: all stage-1 mistake mistakes docs\nstage-1:\n\techo\n' >"$repo/Makefile"
     printf 'void narrate(const char *text);\n' >"$repo/common/report.h"
     printf 'void narrate(const char *text)\n{\n    (void)text;\n}\n' >"$repo/common/report.c"
     cat >"$repo/01-echo/echo.c" <<'C'
@@ -97,7 +97,10 @@ int main(void)
 }
 C
     cat >"$repo/tests/mistakes/no-sum.patch" <<'PATCH'
-The card --- prose above the headers.
+Mistake: It adds *nothing*.
+Looks like: it adds, and this --- prose above the headers --- says nothing of
+  what it adds.
+
 --- a/01-echo/echo.c
 +++ b/01-echo/echo.c
 @@ -8,2 +8,2 @@
@@ -167,6 +170,7 @@ $ make all
 | ----------- | ------------ |
 | `narrate()` | tells        |
 MD
+    "$repo/scripts/docs.py" refresh
 }
 
 # spoil FILE SED-SCRIPT: the script must change the file.
@@ -283,6 +287,18 @@ assert_complaint() {
     assert_success
     run timeout 10 grep -c 'number + 2;$\|^      narrate("again");$\|return 7;$' "$repo/docs/01-echo.md"
     assert_output 3
+}
+
+@test "docs.py: a catalogue of mistakes that is not what the cards say is named, and made anew" {
+    make_repository
+    run timeout 10 grep -x '### no-sum\|\*\*It adds \\\*nothing\\\*.\*\*\|what it adds.' "$repo/docs/mistakes.md"
+    assert_equal "${#lines[@]}" 3
+    spoil tests/mistakes/no-sum.patch 's/^Looks like: it adds/&, it seems/'
+    assert_complaint "docs/mistakes.md:1: not what the cards say: make docs"
+    run timeout 60 "$repo/scripts/docs.py" refresh
+    assert_success
+    run timeout 60 "$repo/scripts/docs.py" check
+    assert_success
 }
 
 @test "docs.py: refresh says which excerpt it cannot find any more" {
