@@ -107,11 +107,7 @@ test-docs: $(programs) ## compare the prose with the code, run its transcripts
 	@scripts/suite.sh --jobs 4 tests/docs.bats
 
 .PHONY: check
-check: test check-parallel check-variants check-code check-fuzz mistakes ## everything that CI runs
-
-.PHONY: check-parallel
-check-parallel: $(programs) $(unit-programs) $(BUILD)/shim.so
-	@scripts/suite.sh --jobs 8 $(sort $(wildcard tests/0*.bats))
+check: test check-variants check-code check-fuzz mistakes ## everything that CI runs
 
 .PHONY: check-variants
 check-variants:

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # variants.sh: builds with every compiler that is here, without a warning, and
-# runs the suites with the sanitizers looking on.
+# runs the suites of all stages together with the sanitizers looking on: for
+# each test that is the second time, in another order, beside others.
 set -u
 cd "$(dirname "$0")/.." || exit
 sh scripts/deps.sh need clang || exit
@@ -26,5 +27,6 @@ variant sanitized gcc "$sanitize -Werror"
 
 # The shim is loaded before the sanitizer's library: that is meant.
 ASAN_OPTIONS=verify_asan_link_order=0 BUILD=$base/sanitized \
-    scripts/suite.sh --jobs 4 tests/0*.bats || failed=1
+    scripts/suite.sh --jobs 8 tests/0[123]*.bats tests/04-[!c]*.bats \
+    tests/04-channel.bats || failed=1
 exit $failed
