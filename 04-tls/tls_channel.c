@@ -24,6 +24,8 @@
 
 #include "tls_peer.h" /* tls_expect(), tls_reason() … */
 
+enum { MOST_READS = 64 };
+
 struct tls_channel {
     struct channel channel; /* first: a pointer to it is one to all of this */
     SSL *ssl;
@@ -35,7 +37,7 @@ struct tls_channel {
         BROKEN       /* OpenSSL must not be asked again */
     } state;
     bool said_end; /* our close_notify is on its way */
-    int reads;     /* of the socket, that this call may still make */
+    int reads;     /* of the socket, that this turn of the handshake may make */
 };
 
 static struct tls_channel *tls_of(struct channel *channel)
@@ -43,18 +45,9 @@ static struct tls_channel *tls_of(struct channel *channel)
     return (struct tls_channel *)channel;
 }
 
-/* Each call of OpenSSL begins here. */
-static void begin(struct tls_channel *tls)
-{
-    enum { MOST_READS = 64 };
-
-    ERR_clear_error();
-    tls->reads = MOST_READS;
-}
-
 /*
- * OpenSSL asks this before each read of the socket. One call of it reads until
- * a message of the handshake is complete, and a peer may cut that into 130,000
+ * OpenSSL asks this before each read of the socket in a handshake. One call of
+ * it reads until a message is complete, and a peer may cut that into 130,000
  * records of a byte, while all others wait. So after some reads the socket is
  * said to be empty: since it is not, the next turn comes at once.
  */
@@ -127,10 +120,13 @@ static enum io_status open_tls(struct channel *channel)
     enum io_status status;
     int result;
 
-    begin(tls);
+    ERR_clear_error();
+    tls->reads = MOST_READS;
     result = SSL_do_handshake(tls->ssl);
-    if (result == 1)
+    if (result == 1) {
+        BIO_set_callback_ex(SSL_get_rbio(tls->ssl), NULL);
         return protocol_agreed(tls) ? IO_OK : IO_ERROR;
+    }
     status = outcome(tls, result);
     if (status == IO_END) {
         snprintf(channel->error, sizeof channel->error,
@@ -163,7 +159,7 @@ static struct io read_tls(struct channel *channel, void *bytes, size_t size)
 
     if (tls->state == BROKEN)
         return take_in_vain(channel, bytes, size);
-    begin(tls);
+    ERR_clear_error();
     result = SSL_read_ex(tls->ssl, bytes, size, &count);
     if (result == 1)
         return (struct io){IO_OK, count};
@@ -198,7 +194,7 @@ static struct io write_tls(struct channel *channel, const void *bytes,
 
     if (tls->state != WORKS)
         return (struct io){IO_ERROR, 0};
-    begin(tls);
+    ERR_clear_error();
     result = SSL_write_ex(tls->ssl, bytes, len, &count);
     if (result == 1)
         return (struct io){IO_OK, count};
@@ -219,7 +215,7 @@ static enum io_status say_end(struct tls_channel *tls)
 {
     int result;
 
-    begin(tls);
+    ERR_clear_error();
     result = SSL_shutdown(tls->ssl);
     if (result >= 0)
         return IO_OK;

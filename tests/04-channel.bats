@@ -30,6 +30,7 @@ unit() {
     done
 }
 
+@test "a handshake in many small pieces takes more than one turn" { unit tls-channel-test; }
 @test "a handshake waits for what is not there, and for nothing else" { unit tls-channel-test; }
 @test "what has come is announced by the descriptor, or it is pending" { unit tls-channel-test; }
 @test "a read takes one record, also if it is no data" { unit tls-channel-test; }

@@ -199,7 +199,7 @@ BESIDE = {
 def processes_of(pid):
     """A server, or its workers, if it has any."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return children or [pid]
+    return [int(child) for child in children] or [pid]
 
 
 def ask_jansson(case):

@@ -377,9 +377,34 @@ static void an_end_that_does_not_wait(void)
     end_talk(&talk);
 }
 
+/* A ClientHello that would be 16 KiB long, in records of a byte. */
+static void a_piece_a_byte(void)
+{
+    unsigned char record[] = {22, 3, 1, 0, 1, 0}, buf[1200];
+    const unsigned char head[] = {1, 0, 0x40, 0};
+    struct talk talk = new_talk();
+    size_t len = 0;
+    int turns = 0;
+
+    for (size_t i = 0; i < sizeof buf / sizeof record; i++) {
+        record[5] = i < sizeof head ? head[i] : 3;
+        memcpy(buf + len, record, sizeof record);
+        len += sizeof record;
+    }
+    CHECK(send(talk.fd, buf, len, MSG_NOSIGNAL) == (ssize_t)len);
+    while (ready(&talk, POLLIN)) {
+        CHECK(talk.calls->open(talk.channel) == IO_WANT_READ);
+        turns++;
+    }
+    CHECK(turns > 4 && turns < 20); /* each record is read in two */
+    end_talk(&talk);
+}
+
 int main(int argc, char **argv)
 {
     static const struct test tests[] = {
+        {"a handshake in many small pieces takes more than one turn",
+         a_piece_a_byte},
         {"a handshake waits for what is not there, and for nothing else",
          waits_for_what_is_not_there},
         {"what has come is announced by the descriptor, or it is pending",
