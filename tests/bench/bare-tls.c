@@ -39,11 +39,12 @@ struct loop {
 static SSL_CTX *make_context(const char *cert, const char *key)
 {
     SSL_CTX *context = SSL_CTX_new(TLS_server_method());
+    char groups[] = "X25519:P-256:P-384"; /* the macro takes no const */
 
     if (context == NULL ||
         SSL_CTX_use_certificate_chain_file(context, cert) != 1 ||
         SSL_CTX_use_PrivateKey_file(context, key, SSL_FILETYPE_PEM) != 1 ||
-        SSL_CTX_set1_groups_list(context, "X25519:P-256:P-384") != 1)
+        SSL_CTX_set1_groups_list(context, groups) != 1)
         die("TLS: %s", ERR_reason_error_string(ERR_peek_error()));
     SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
     return context;
