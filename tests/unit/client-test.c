@@ -350,7 +350,7 @@ static int full_listener(int fillers[4])
     for (int i = 0; i < 4; i++) {
         fillers[i] = socket(AF_INET, SOCK_STREAM, 0);
         CHECK(fcntl(fillers[i], F_SETFL, O_NONBLOCK) == 0);
-        connect(fillers[i], (struct sockaddr *)&address, len);
+        (void)connect(fillers[i], (struct sockaddr *)&address, len);
     }
     return listener;
 }

@@ -286,7 +286,7 @@ static void put_costly(struct buffer *buffer, const char *json)
     char content[5100];
 
     memset(content, ' ', sizeof content);
-    memcpy(content, json, strlen(json));
+    content[snprintf(content, sizeof content, "%s", json)] = ' ';
     put_good(buffer, "little", "text/json", "utf-8", content, sizeof content);
 }
 
@@ -383,7 +383,8 @@ static void refused_rests(void)
 
     put_costly(&streams[0], "{}");
     memset(header, ' ', sizeof header - 1);
-    memcpy(header, "{}", 2);
+    header[0] = '{';
+    header[1] = '}';
     put_message(&streams[1], header, "", 0);
     snprintf(header + 9000, sizeof header - 9000,
              "{\"byteorder\": \"big\", \"content-type\": \"\", "
