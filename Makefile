@@ -86,25 +86,25 @@ test: $(stages:%=test-%) test-docs ## run all tests
 
 .PHONY: test-1
 test-1: $(stage-1-programs) $(BUILD)/shim.so ## the tests of stage 1
-	@scripts/suite.sh --jobs 4 tests/01-echo.bats
+	@scripts/suite.sh --jobs 8 tests/01-echo.bats
 
 .PHONY: test-2
 test-2: $(stage-2-programs) $(BUILD)/shim.so ## the tests of stage 2
-	@scripts/suite.sh --jobs 4 tests/02-multiconn.bats
+	@scripts/suite.sh --jobs 8 tests/02-multiconn.bats
 
 .PHONY: test-3
 test-3: $(stage-3-programs) $(stage-3-units) $(BUILD)/shim.so ## the tests of stage 3
-	@scripts/suite.sh --jobs 4 $(sort $(wildcard tests/03-*.bats))
+	@scripts/suite.sh --jobs 8 $(sort $(wildcard tests/03-*.bats))
 
 .PHONY: test-4
 test-4: $(stage-4-programs) $(unit-programs) $(BUILD)/shim.so ## the tests of stage 4
-	@scripts/suite.sh --jobs 4 $(sort $(wildcard tests/04-*.bats))
+	@scripts/suite.sh --jobs 8 $(sort $(wildcard tests/04-*.bats))
 	@04-tls/make-certs.sh $(BUILD)/certs >/dev/null
-	@APP_TLS=$(BUILD)/certs scripts/suite.sh --jobs 4 --filter-tags '!tcp' tests/03-app-protocol.bats
+	@APP_TLS=$(BUILD)/certs scripts/suite.sh --jobs 8 --filter-tags '!tcp' tests/03-app-protocol.bats
 
 .PHONY: test-docs
 test-docs: $(programs) ## compare the prose with the code, run its transcripts
-	@scripts/suite.sh --jobs 4 tests/docs.bats
+	@scripts/suite.sh --jobs 8 tests/docs.bats
 
 .PHONY: check
 check: test check-variants check-code check-fuzz mistakes ## everything that CI runs
