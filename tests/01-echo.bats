@@ -562,8 +562,8 @@ PYTHON
     start_server echo-server -t 0.3 127.0.0.1 0
     run timeout 20 python3 - "$port" <<'PYTHON'
 import socket, sys, time
+began = time.monotonic()  # before: the server may see it first
 client = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
-began = time.monotonic()
 assert client.recv(1) == b""
 assert time.monotonic() - began > 0.28, "closed too early"
 PYTHON
