@@ -54,9 +54,12 @@ void connection_free(struct connection *connection)
     free(connection);
 }
 
-/* A peer's fault, or the network's, is told also to who said -q. */
+/* A peer's fault, or the network's, is told also to who said -q, in one line:
+ * what comes of it, as that the reply to it cannot be sent, is no news. */
 static void note(struct connection *connection, const char *why)
 {
+    if (connection->reason[0] != '\0')
+        return;
     warn("connection from %s: %s", connection->peer.text, why);
     snprintf(connection->reason, sizeof connection->reason, "%s", why);
 }

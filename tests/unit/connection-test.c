@@ -517,7 +517,7 @@ static void deadlines(void)
     CHECK(connection_interest(connection) == SELECTOR_WRITE);
     connection_expire(connection, 1.5);
     CHECK(connection->phase == ENDED && connection->output.len > 0);
-    CHECK_TEXT(connection->reason, "response not taken after 1.5 s");
+    CHECK_TEXT(connection->reason, "request not complete after 1.5 s");
     connection_free(connection);
     buffer_clear(&stream);
 }
