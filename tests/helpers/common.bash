@@ -8,7 +8,7 @@ bats_require_minimum_version 1.5.0
 bats_load_library bats-support
 bats_load_library bats-assert
 
-cd "$BATS_TEST_DIRNAME/.." || exit
+cd "${BASH_SOURCE[0]%/*}/../.." || exit
 build=$(realpath "${BUILD:-build}")
 tmp=$BATS_TEST_TMPDIR
 
@@ -119,9 +119,19 @@ peer() {
     timeout 20 "${net[@]}" python3 tests/helpers/peer.py "$@" 3>&-
 }
 
-# client ARGUMENT...: echo-client, ended by force after 20 s (status 137)
+# client ARGUMENT...: echo-client, ended by force after 20 s, or $limit (status
+# 137)
 client() {
-    timeout -s KILL 20 "${net[@]}" "$build/echo-client" "$@" 3>&-
+    local status=0
+    timeout -s KILL "${limit:-20}" "${net[@]}" "$build/echo-client" "$@" 3>&- || status=$?
+    [[ $status -ne 137 || -z ${EVIDENCE:-} ]] || busy_or_not >&2
+    return $status
+}
+
+# What a client that was ended by force did until then: it waited, or it span.
+# The children of this shell are that client alone, where "run" made the shell.
+busy_or_not() {
+    echo "evidence: the client was still running after ${limit:-20} s; processor time: $(times | tail -n 1)"
 }
 
 # start_client ARGUMENT...: echo-client in the background, as process $client;
@@ -223,8 +233,35 @@ common_setup() {
     server_env=()
 }
 
+# evidence: what a failed test leaves to be seen, for the grader, in lines that
+# begin with that word: what became of the server, what it said, and how what
+# came back differs from what was sent
+evidence() {
+    local status=0 before
+    if [[ -z ${server:-} ]]; then
+        :
+    elif gone "$server"; then
+        wait "$server" 2>/dev/null || status=$?
+        if ((status > 128)); then
+            echo "evidence: the server has ended, by signal $((status - 128)) ($(kill -l "$status"))"
+        elif ((status != 127)); then # else the test itself has seen its end
+            echo "evidence: the server has ended, with exit status $status"
+        fi
+    else
+        before=$(wake_ups "$server")
+        sleep 1.2
+        echo "evidence: the server is alive, woke $(($(wake_ups "$server") - before)) times in 1.2 s, and has $(sockets "$server") sockets"
+    fi
+    [[ ! -s $tmp/err ]] || tail -n 3 "$tmp/err" | cut -c 1-300 | sed 's/^/evidence: the server said: /'
+    [[ ! -s $tmp/client ]] || tail -n 3 "$tmp/client" | cut -c 1-300 | sed 's/^/evidence: the client said: /'
+    [[ ! -e $tmp/in || ! -e $tmp/back ]] || python3 tests/helpers/compare.py "$tmp/in" "$tmp/back"
+}
+wake_ups() { awk '/^voluntary/ { print $2 }' "/proc/$1/status"; }
+sockets() { find "/proc/$1/fd" -lname 'socket:*' | wc -l; }
+
 common_teardown() {
     local process
+    [[ -z ${EVIDENCE:-} || ${BATS_TEST_COMPLETED:-} == 1 ]] || evidence
     for process in "${started[@]}"; do
         is_child "$process" || continue
         kill -CONT "$process" 2>/dev/null
