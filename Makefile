@@ -151,6 +151,26 @@ mistake: $(programs) ## NAME=...: see one classic mistake fail; without NAME: li
 mistakes: $(programs) ## plant each mistake in the code: its test must catch it
 	@scripts/mistake.sh prove $(mistakes)
 
+##@ Write it yourself
+
+# The exercise is the stem: start-1.2, grade-1.2, and so on.
+MY ?= my
+exercise-programs := $(stage-1-programs) $(BUILD)/shim.so
+
+start-%: ## 1.1, 1.2 …: put an exercise into my/
+	@sh scripts/deps.sh need python3 patch
+	@scripts/grade.py start $*
+
+grade-%: $(exercise-programs) ## 1.1 …, or 1 for the stage: points, and what is wrong and why
+	@sh scripts/deps.sh need python3
+	@scripts/grade.py grade $*
+
+hint-%: ## 1.1 …: a question that leads on
+	@scripts/grade.py hint $*
+
+solution-%: ## 1.1 …: how yours differs from ours
+	@scripts/grade.py solution $*
+
 ##@ Work on this repository
 
 .PHONY: programs
@@ -220,6 +240,10 @@ $(programs) $(bench-programs): $(BUILD)/common.a
 	@echo "  link    $@"
 	@$(link) -o $@ $(filter %.o,$^) $(filter-out %/common.a,$(filter %.a,$^)) $(BUILD)/common.a $(LDLIBS)
 
+# The learner's own, in the form of stage 1.
+$(BUILD)/$(MY)/%: $(BUILD)/$(MY)/%.o $(BUILD)/common.a
+	@$(link) -o $@ $^ $(LDLIBS)
+
 # What needs Jansson, and OpenSSL, and who is told so if it is missing.
 with-jansson := $(patsubst %.c,$(BUILD)/%.o,$(wildcard 03-app-protocol/*.c \
     04-tls/*.c tests/unit/*.c) tests/bench/jansson-alone.c)
@@ -260,6 +284,6 @@ $(unit-programs): $(BUILD)/%: $(BUILD)/tests/unit/%.o $(BUILD)/tests/unit/check.
 $(BUILD)/shim.so: tests/helpers/shim.c $(BUILD)/flags.mk
 	@$(CC) -std=c11 -O2 -fPIC -shared -o $@ $<
 
--include $(wildcard $(BUILD)/*/*.d $(BUILD)/tests/*/*.d)
+-include $(wildcard $(BUILD)/*/*.d $(BUILD)/tests/*/*.d $(BUILD)/$(MY)/*/*.d)
 
 endif

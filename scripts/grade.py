@@ -1,0 +1,695 @@
+#!/usr/bin/env python3
+"""The learner's work: begun, graded, helped along. The Makefile calls it.
+
+usage: grade.py start N.M | grade N.M | hint N.M | solution N.M
+       grade.py start N | grade N            the first of a stage; all of it
+
+What is taken from the environment: FROM=reference (start), SERVER or
+CLIENT=COMMAND (grade: the program to grade instead of the one in my/),
+SHOW=anyway (solution), BUILD, and MY, the learner's folder (my).
+
+An exercise is a folder in exercises/ with a file of that name that holds all
+that is particular to it: its title and points, which functions of which file
+are to be written, its hints, and its checks. A check is a test of a bats
+suite, which is run with BUILD set to a folder in which the learner's program
+stands beside the reference's others. The checks that the skeleton would pass
+are not among them, so that points are only for what was written.
+
+exercises/signatures says by what each mistake of the museum is known.
+"""
+import ctypes
+import difflib
+import json
+import os
+import re
+import select
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BUILD = Path(os.environ.get("BUILD", "build"))
+MY = Path(os.environ.get("MY") or "my")
+GRADED_SECONDS = 55  # in all: nobody waits for more than a minute
+CRASHES = {4: "SIGILL", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE", 11: "SIGSEGV"}
+SANITIZE = ("-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all "
+            "-fno-omit-frame-pointer -U_FORTIFY_SOURCE")
+
+
+def give_up(text):
+    sys.exit(f"grade: {text}")
+
+
+# --- Exercises ----------------------------------------------------------------
+
+def blocks(path):
+    """The blocks of a data file, as lists of (field, text). Wrapped lines are
+    indented."""
+    result = [[]]
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if not line:
+            result.append([])
+        elif line[0] == " ":
+            field, text = result[-1][-1]
+            result[-1][-1] = (field, f"{text} {line.strip()}")
+        elif line[0] != "#":
+            field, _, text = line.partition(": ")
+            result[-1].append((field, text))
+    return [block for block in result if block]
+
+
+class Exercise:
+    def __init__(self, number):
+        self.number = number
+        self.folder = ROOT / "exercises" / number
+        if not (self.folder / "exercise").is_file():
+            give_up(f"there is no exercise {number}; there are: "
+                    + " ".join(exercises()))
+        head, *others = blocks(self.folder / "exercise")
+        self.head = dict(head)
+        self.title, self.program = self.head["Title"], self.head["Program"]
+        self.points = int(self.head["Points"])
+        self.writes = [text.split() for field, text in head if field == "Write"]
+        self.hints = [text for block in others for field, text in block
+                      if field == "Hint"]
+        self.checks = [dict(block) for block in others
+                       if block[0][0] == "Check"]
+        self.mine = MY / number
+        self.source = self.mine / f"{self.program}.c"
+        self.stand = self.mine / "build"  # where its program is graded
+
+    def base(self):
+        """The exercise that this one begins with, or None."""
+        found = self.head["From"]
+        return Exercise(found) if re.fullmatch(r"\d\.\d", found) else None
+
+    def reference(self):
+        """Our own solution, as text."""
+        base = self.base()
+        if not base:
+            return (ROOT / self.head["From"]).read_text(encoding="utf-8")
+        with Scratch() as scratch:
+            file = scratch / f"{self.program}.c"
+            file.write_text(base.reference(), encoding="utf-8")
+            subprocess.run(["patch", "-s", "--fuzz=0", file,
+                            self.folder / "solution.patch"], check=True)
+            return file.read_text(encoding="utf-8")
+
+    def score(self):
+        """The last result: points, of how many."""
+        try:
+            kept = json.loads((self.stand / "score.json").read_text())
+            return kept["points"], kept["of"]
+        except (OSError, ValueError, KeyError):
+            return 0, self.points
+
+    def finished(self):
+        points, full = self.score()
+        return self.source.exists() and points == full
+
+
+def exercises(stage=""):
+    return sorted(path.parent.name
+                  for path in ROOT.glob("exercises/*/exercise")
+                  if path.parent.name.startswith(stage))
+
+
+class Scratch:
+    """A folder for the time being."""
+    def __enter__(self):
+        BUILD.mkdir(exist_ok=True)
+        self.path = BUILD / f"scratch-{os.getpid()}"
+        shutil.rmtree(self.path, ignore_errors=True)
+        self.path.mkdir()
+        return self.path
+
+    def __exit__(self, *_):
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+# --- Start --------------------------------------------------------------------
+
+# The house's layout: a function begins and ends at the left margin.
+FUNCTION = r"^(?P<head>[a-z][^\n;{{]*\b{}\((?P<parameters>[^;{{]*)\))\n{{\n(?P<body>.*?)^}}\n"
+
+
+def function(text, name):
+    return re.search(FUNCTION.format(name), text, re.M | re.S)
+
+
+def skeleton(exercise):
+    """The reference, with the bodies of some functions taken out. Parameters,
+    and functions that only these bodies call, are mentioned, so that the
+    compiler does not warn of what is not used yet."""
+    text = exercise.reference()
+    names = [name for name, _ in exercise.writes]
+    rest = text
+    for name in names:
+        rest = rest.replace(function(text, name)[0], "")
+    for name, read in exercise.writes:
+        found = function(text, name)
+        parameters = re.findall(r"(\w+)(?:,|$)", found["parameters"])
+        callees = set(re.findall(r"\b(\w+)\(", found["body"])) - {name}
+        # A helper, too, that nothing else calls is for this function.
+        lonely = sorted(callee for callee in callees if function(text, callee)
+                        and not re.search(rf"\b{callee}\(", rest.replace(
+                            (function(rest, callee) or [""])[0], "")))
+        used = [word for word in parameters + lonely if word != "void"]
+        body = (f'    UNWRITTEN("{read}");\n'
+                + "".join(f"    (void){word};\n" for word in used))
+        text = text.replace(found[0], f"{found['head']}\n{{\n{body}}}\n")
+    include = '#include "../../exercises/unwritten.h" /* UNWRITTEN() */\n'
+    at = [match.end() for match in re.finditer(r"^#include.*\n", text, re.M)][-1]
+    return text[:at] + include + text[at:]
+
+
+def start(exercise):
+    if exercise.source.exists():
+        give_up(f"{exercise.source} is there already, and stays as it is; to "
+                f"begin anew, move {exercise.mine} away")
+    base = exercise.base()
+    if not base:
+        text = skeleton(exercise)
+    elif os.environ.get("FROM") == "reference":
+        text = base.reference()
+    elif base.finished():
+        text = base.source.read_text(encoding="utf-8")
+    else:
+        give_up(f"{exercise.number} begins with your finished {base.number}: "
+                f"make grade-{base.number}; or with the reference's: make "
+                f"start-{exercise.number} FROM=reference")
+    exercise.mine.mkdir(parents=True, exist_ok=True)
+    text = text.replace('#include "../common/', '#include "../../common/')
+    exercise.source.write_text(text, encoding="utf-8")
+    print(f"{exercise.number} {exercise.title} {exercise.head['Stars']}, "
+          f"{exercise.points} points: {exercise.source}\n")
+    print(textwrap.fill(exercise.head["Task"], 80), "\n")
+    print(f"Then   make grade-{exercise.number}")
+    print(f"Hint   make hint-{exercise.number}")
+
+
+# --- Running what may hang, crash or flood ------------------------------------
+
+def adopt_orphans():
+    """What a program leaves behind becomes a child of this one, to be found
+    and ended at the end. (PR_SET_CHILD_SUBREAPER; on Linux only.)"""
+    try:
+        ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
+    except AttributeError:
+        pass
+
+
+def children():
+    result = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, parent = stat.read_text().rpartition(")")[2].split()[:2]
+        except OSError:
+            continue
+        if int(parent) == os.getpid() and state != "Z":
+            result.append(int(stat.parent.name))
+    return result
+
+
+def end_children():
+    """Ends all that was started, and what that has started."""
+    while running := children():
+        for process in running:
+            try:
+                os.kill(process, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        time.sleep(0.02)
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        pass
+
+
+def make(target, *variables):
+    environment = {name: value for name, value in os.environ.items()
+                   if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+    return subprocess.run(["make", "-s", f"MY={MY}", *variables, target],
+                          env=environment, text=True, check=False,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def built(exercise, target, build=BUILD, *variables):
+    """Builds the learner's program. Returns its path, and what make said."""
+    path = build / exercise.mine / exercise.program
+    result = make(str(path), f"BUILD={build}", *variables)
+    said = "\n".join(line for line in result.stdout.splitlines()
+                     if not re.match(r"  (compile|link) |make: ", line))
+    return (path if result.returncode == 0 else None), said
+
+
+def prepare(exercise, command, build=BUILD, program=None):
+    """Fills the folder in which the program is graded: it, and beside it the
+    reference's others."""
+    shutil.rmtree(exercise.stand / "programs", ignore_errors=True)
+    programs = exercise.stand / "programs"
+    programs.mkdir(parents=True)
+    for other in ("echo-server", "echo-client", "echo-once", "shim.so"):
+        if other != exercise.program:
+            (programs / other).symlink_to((BUILD / other).resolve())
+    mine = programs / exercise.program
+    if command:
+        mine.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+        mine.chmod(0o755)
+    else:
+        shutil.copy(program, mine)
+    return programs
+
+
+def limit_files():
+    """No file that a program writes grows beyond 64 MB: SIGXFSZ ends it."""
+    import resource
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64 << 20, 64 << 20))
+
+
+def first_start(exercise, programs):
+    """Runs the program once by itself. Returns what is wrong with its start,
+    so that its own error is told first, or None."""
+    program = programs / exercise.program
+    log = programs.parent / "first-start"
+    arguments, seconds = ["127.0.0.1", "0"], 5
+    if exercise.program == "echo-client":
+        listener = socket.create_server(("127.0.0.1", 0))
+        threading.Thread(target=echo_all, args=(listener,), daemon=True).start()
+        arguments[1] = str(listener.getsockname()[1])
+    with open(log, "wb") as out:
+        try:
+            process = subprocess.Popen([program, *arguments], stdout=out,
+                                       stderr=out, stdin=subprocess.DEVNULL,
+                                       preexec_fn=limit_files)
+        except OSError as error:
+            return f"cannot be run: {error}"
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and process.poll() is None:
+        if (exercise.program == "echo-server"
+                and b"\n" in log.read_bytes()[:1000]):
+            break
+        time.sleep(0.02)
+    status = process.poll()
+    size = log.stat().st_size
+    said = log.read_bytes()[:1500].decode(errors="replace").strip()
+    said = "\n".join(line[:200] for line in said.splitlines()[:6])
+    end_children()
+    log.unlink()
+    if "is not written yet" in said:
+        return None
+    if size > 1 << 20:
+        return f"prints without an end; it begins with:\n{said}"
+    if exercise.program == "echo-server":
+        if said.startswith("Listening on "):
+            return None
+        how = (f"has not said \"Listening on …\" after {seconds} s"
+               if status is None else how_it_ended(status))
+        return f"does not start. It {how}" + (f":\n{said}" if said else "")
+    if status is None:
+        return f"had not ended after {seconds} s, with an echo server" + (
+            f":\n{said}" if said else "")
+    return None
+
+
+def how_it_ended(status):
+    if status < 0:
+        return f"was ended by signal {-status} ({signal.Signals(-status).name})"
+    return f"ended with status {status}"
+
+
+def echo_all(listener):
+    while True:
+        try:
+            client = listener.accept()[0]
+            while data := client.recv(65536):
+                client.sendall(data)
+            client.close()
+        except OSError:
+            continue
+
+
+def run_checks(checks, programs, until, share=None, **variables):
+    """Runs checks. Returns a dictionary of what was seen of each: "" if it
+    passed, None if it was skipped. Those that time did not allow are missing.
+    Until a check has failed, all the time there is may be used, and then no
+    more than share."""
+    environment = {**os.environ, "BUILD": str(programs), "EVIDENCE": "1",
+                   "patience": "4", "limit": "4", "BATS_TEST_TIMEOUT": "12",
+                   **variables}
+    for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MY"):
+        environment.pop(name, None)
+    names = "|".join(re.sub(r"([\\.*^$+?(){}|[\]])", r"\\\1", check["Check"])
+                     for check in checks)
+    files = sorted({check.get("In", "tests/01-echo.bats") for check in checks})
+    process = subprocess.Popen(
+        ["scripts/suite.sh", "--tap", "--jobs", "4", "-f", f"^({names})$", *files],
+        env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL, preexec_fn=limit_files)
+    seen, name, rest = {}, None, b""
+    while (left := until - time.monotonic()) > 0:
+        if not select.select([process.stdout], [], [], left)[0]:
+            break
+        data = os.read(process.stdout.fileno(), 65536)
+        if not data:
+            break
+        *lines, rest = (rest + data).split(b"\n")
+        for line in (line.decode(errors="replace") for line in lines):
+            result = re.match(r"(not )?ok \d+ (.*?)(?: # (skip|timeout).*)?$", line)
+            if result:
+                name = result[2]
+                seen[name] = None if result[3] == "skip" else ""
+                if result[1]:
+                    seen[name] = "it did not end in time\n" if result[3] else "\n"
+                    until = min(until, share or until)
+            elif line.startswith("#") and name and seen[name]:
+                seen[name] += line[2:] + "\n"
+    end_children()
+    if not seen and process.poll() and rest:
+        give_up(rest.decode(errors="replace"))
+    return seen
+
+
+# --- What a failure means -----------------------------------------------------
+
+def tidy(text):
+    """Without the folders of this run."""
+    text = re.sub(r"/\S*/bats-run-[^/ ]*/test/\d+/", "", text)
+    return text.replace(f"{ROOT}/", "")
+
+
+def what_was_seen(raw):
+    """In plain words, from what bats and the helpers say of a failure."""
+    words, section = [], None
+    body = raw.partition("' failed")[2] or raw
+    for line in tidy(body).splitlines():
+        if line.startswith("evidence: "):
+            words.append(line[10:])
+        elif line == "--":
+            section = None
+        elif re.match(r"-- .* --$", line):
+            section = line[3:-3]
+            if section.startswith("command "):
+                words.append(section)
+        elif section and (value := re.match(
+                r"(actual|status|output|stderr|line)\b[^:]*:\s?(.*)", line)):
+            text = value[2] or "nothing" * (not value[2] and "(" not in line)
+            words.append(f"exit status {text}" if value[1] == "status" else text)
+            section += " +"
+        elif section and re.match(r"(expected|substring|regexp|index)\b", line):
+            section = section.replace(" +", "")
+        elif section and section.endswith(" +"):
+            words.append(line.strip())
+        elif vain := re.match(r"waited (\d+) s in vain for: ", line):
+            words.append(f"not within {vain[1]} s")
+        elif not section and line.strip() and not re.match(
+                r"\(|`|\[|=+$| in test file|Traceback|  |bats warning", line):
+            words.append(line.strip())
+    if raw.startswith("it did"):
+        words.insert(0, "it did not end in time")
+    unique = list(dict.fromkeys(word[:200] for word in words if word))
+    return unique[:9] or ["that the check failed, and no more"]
+
+
+def signature(exercise, check, raw):
+    """The mistake whose sign is seen in the first check that failed."""
+    found = []
+    for block in blocks(ROOT / "exercises/signatures"):
+        fields = dict(block)
+        names = [text for field, text in block if field == "Check"]
+        if (fields["In"] == exercise.number
+                and (not names or check["Check"] in names)
+                and re.search(fields["Seen"], raw, re.M)):
+            found.append(fields)
+    return found[0] if len(found) == 1 else None
+
+
+def crash_signal(raw):
+    number = re.search(r"by signal (\d+)|(?:exit )?status\s*:?\s*(1[23]\d)\b", raw)
+    number = number and (int(number[1]) if number[1] else int(number[2]) - 128)
+    return number if number in CRASHES else None
+
+
+def trace(exercise, check, until):
+    """Runs a check that crashed again, with the sanitizers looking on. Returns
+    a line that says where, and keeps the full trace in a file."""
+    program, _ = built(exercise, None, BUILD / "sanitized", f"CFLAGS={SANITIZE}")
+    if not program:
+        return None
+    programs = prepare(exercise, None, program=program)
+    log = exercise.stand.resolve() / "trace"
+    for old in exercise.stand.glob("trace*"):
+        old.unlink()
+    options = f"log_path={log}:handle_abort=1:verify_asan_link_order=0:detect_leaks=0"
+    run_checks([check], programs, min(until, time.monotonic() + 15),
+               ASAN_OPTIONS=options, UBSAN_OPTIONS=f"print_stacktrace=1:{options}")
+    reports = sorted(exercise.stand.glob("trace.*"))
+    if not reports:
+        return None
+    text = tidy(reports[0].read_text(errors="replace"))
+    for report in reports:
+        report.unlink()
+    (exercise.stand / "trace").write_text(text)
+    frame = re.search(rf"#\d+ \S+ in (\w+) \S*?({exercise.source}:\d+)", text)
+    what = re.search(r"(?:ERROR: \w+: |runtime error: )(.*?)(?: on | at pc|\n)", text)
+    return (f"{what[1] if what else 'a crash'}, in "
+            + (f"{frame[1]}(), {frame[2]}" if frame else "no line of yours")
+            + f"; the full trace: {exercise.stand / 'trace'}")
+
+
+# --- Grade --------------------------------------------------------------------
+
+class Result:
+    """What the grade of an exercise came to."""
+    def __init__(self, exercise):
+        self.exercise = exercise
+        self.points, self.of = 0, exercise.points
+        self.passed, self.checks = 0, len(exercise.checks)
+        self.first = []     # the block on the first failure, (label, text)
+        self.title = ""     # its first line
+        self.others = []    # the checks that failed besides
+        self.note = ""      # instead of counts: "not begun"
+
+
+def grade(exercise, command, until, share=None):
+    result = Result(exercise)
+    again = f"make grade-{exercise.number}      Hint: make hint-{exercise.number}"
+    checks = [check for check in exercise.checks
+              if not (command and check.get("Needs") == "C")]
+    result.checks = len(checks)
+    program, said = None, ""
+    if not command:
+        if not exercise.source.exists():
+            result.note = f"not begun: make start-{exercise.number}"
+            return result
+        program, said = built(exercise, None)
+        if not program:
+            lines = tidy(said).splitlines()
+            result.title = f"First failure: {exercise.number} does not compile"
+            result.first = [("Saw", "\n".join(lines[:12])),
+                            ("Look", str(exercise.source)), ("Again", again)]
+            return result
+        if "warning:" in said:
+            print(tidy(said))
+    programs = prepare(exercise, command, program=program)
+    trouble = first_start(exercise, programs)
+    if trouble:
+        result.title = (f"First failure: {exercise.number}, "
+                        f"{exercise.program} {trouble.partition(chr(10))[0]}")
+        result.first = [("Saw", trouble.partition("\n")[2] or "no word of it"),
+                        ("Look", str(command or exercise.source)),
+                        ("Again", again)]
+        return result
+
+    seen = run_checks(checks, programs, until, share)
+    checks = [check for check in checks if seen.get(check["Check"], "") is not None]
+    result.checks = len(checks)
+    result.passed = sum(seen.get(check["Check"]) == "" for check in checks)
+    result.points = result.of * result.passed // max(1, len(checks))
+    failed = [check for check in checks if seen.get(check["Check"])]
+    late = [check for check in checks if check["Check"] not in seen]
+    unwritten = [re.search(r"(\w+)\(\) is not written yet: (\S+); read ([^\s)]+)",
+                           seen[check["Check"]]) for check in failed]
+    result.others = [check["Check"] for check, found in zip(failed, unwritten)
+                     if not found][1:]
+    if any(unwritten):
+        # One failure, however many checks wait for that function. (Where a
+        # check does not show what the program said, its status does.)
+        first = next(filter(None, unwritten))
+        unwritten = [found or re.search(r"status\s*:\s*99$", seen[check["Check"]], re.M)
+                     for check, found in zip(failed, unwritten)]
+        count = sum(found is not None for found in unwritten) + len(late)
+        result.others = [check["Check"] for check, found
+                         in zip(failed, unwritten) if not found]
+        result.title = (f"First failure: {exercise.number}, {first[1]}() is not "
+                        f"written yet ({count} checks wait for it)")
+        result.first = [("Look", first[2]), ("Read", first[3]), ("Again", again)]
+    elif failed:
+        result.title = f"First failure: {exercise.number}, \"{failed[0]['Check']}\""
+        result.first = explain(exercise, failed[0], seen[failed[0]["Check"]],
+                               command, until) + [("Again", again)]
+    elif late:
+        result.title = f"First failure: {exercise.number}, the time was up"
+        result.first = [("Saw", f"{len(late)} checks had no time any more, and none "
+                         "before them failed: the machine may be busy"),
+                        ("Again", again)]
+    if late and failed:
+        result.others.append(f"({len(late)} had no time any more)")
+    return result
+
+
+def explain(exercise, check, raw, command, until):
+    mistake = signature(exercise, check, raw)
+    crashed = crash_signal(raw)
+    words = what_was_seen(raw)
+    read = check["Read"]
+    likely, ask = "not one we know", check["Ask"]
+    if mistake:
+        likely = f"{mistake['Mistake'].replace('-', ' ').upper()}: {mistake['Says']}"
+        ask = mistake["Ask"]
+        read += f", docs/mistakes.md#{mistake['Mistake']}"
+    elif crashed:
+        where = None if command else trace(exercise, check, until)
+        likely = f"a crash ({CRASHES[crashed]}): " + (where or "no trace of it")
+    look = command or f"{exercise.source}, {check['Look']}"
+    return [("Did", check["Did"]), ("Expected", check["Expected"]),
+            ("Saw", "\n".join(words)), ("Likely", likely), ("Ask", ask),
+            ("Look", look), ("Read", read)]
+
+
+# --- The report ---------------------------------------------------------------
+
+COLOURED = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+
+
+def colour(code, text):
+    return f"\033[{code}m{text}\033[0m" if COLOURED else text
+
+
+def printable(text):
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1]
+                   for c in text)
+
+
+def field(label, text):
+    lines = [part for line in printable(text).splitlines()
+             for part in textwrap.wrap(line, 68, break_long_words=label == "Saw",
+                                       break_on_hyphens=False) or [""]]
+    if label in ("Again", "Read"):
+        lines = printable(text).splitlines()
+    print(f"  {colour(36, f'{label:<10}')}" + f"\n{'':12}".join(lines))
+
+
+def report(results):
+    for result in results:
+        exercise = result.exercise
+        full = result.points == result.of
+        print(f"{exercise.number} {exercise.title:<20}"
+              + colour(32 if full else 33, f"{result.points:>3}/{result.of}") + "   "
+              + (result.note or f"{result.passed} of {result.checks} checks"))
+    for result in results:
+        if result.first:
+            print()
+            print(colour(31, result.title))
+            for label, text in result.first:
+                field(label, text)
+            for other in result.others[:5]:
+                print(f"  Also      {other}")
+            if len(result.others) > 5:
+                print(f"            and {len(result.others) - 5} more")
+            break
+    points = sum(result.points for result in results)
+    full = sum(result.of for result in results)
+    if points == full:
+        print()
+        for result in results if len(results) == 1 else results[-1:]:
+            print(f"Now you can {result.exercise.head['Now you can']}")
+            print(f"Next: {result.exercise.head['Next']}")
+            print(f"Compare: make solution-{result.exercise.number}")
+    print(f"SCORE {points}/{full}")
+    return points == full
+
+
+def grade_all(numbers):
+    adopt_orphans()
+    for wish in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(wish, lambda *_: sys.exit(130))
+    until = time.monotonic() + GRADED_SECONDS
+    results = []
+    try:
+        for at, number in enumerate(numbers):
+            exercise = Exercise(number)
+            variable = exercise.program.removeprefix("echo-").upper()
+            command = os.environ.get(variable)
+            if command and len(numbers) > 1:
+                give_up(f"{variable}=… is for one exercise: make grade-N.M")
+            if command:  # to be understood from any folder
+                shlex.split(command)
+            now = time.monotonic()
+            exercise.stand.mkdir(parents=True, exist_ok=True)
+            share = now + (until - now) / (len(numbers) - at)
+            result = grade(exercise, command, until, share)
+            results.append(result)
+            (exercise.stand / "score.json").write_text(json.dumps({
+                "exercise": number, "points": result.points, "of": result.of,
+                "passed": result.passed, "checks": result.checks}) + "\n")
+    finally:
+        end_children()
+    return report(results)
+
+
+# --- Hints, and the solution --------------------------------------------------
+
+def hint(exercise):
+    """One question at a time, from the first to the last, and round again."""
+    exercise.stand.mkdir(parents=True, exist_ok=True)
+    kept = exercise.stand / "hints"
+    told = int(kept.read_text()) if kept.exists() else 0
+    at = told % len(exercise.hints)
+    print(f"{exercise.number}, question {at + 1} of {len(exercise.hints)}:\n")
+    print(textwrap.fill(exercise.hints[at], 80))
+    kept.write_text(str(at + 1))
+
+
+def solution(exercise):
+    if not exercise.source.exists():
+        give_up(f"not begun: make start-{exercise.number}")
+    if not exercise.finished() and os.environ.get("SHOW") != "anyway":
+        points, full = exercise.score()
+        give_up(f"your last result is {points}/{full}. The way to the rest teaches "
+                f"more than the answer: make hint-{exercise.number}. To see it "
+                f"all the same: make solution-{exercise.number} SHOW=anyway")
+    ours = exercise.reference().replace('"../common/', '"../../common/')
+    mine = exercise.source.read_text(encoding="utf-8", errors="replace")
+    sys.stdout.writelines(difflib.unified_diff(
+        mine.splitlines(True), ours.splitlines(True),
+        str(exercise.source), f"our {exercise.number}"))
+
+
+def main(arguments):
+    os.chdir(ROOT)
+    if len(arguments) != 2 or not re.fullmatch(r"\d(\.\d)?", arguments[1]):
+        sys.exit(__doc__)
+    what, number = arguments
+    numbers = exercises(number) if len(number) == 1 else [number]
+    if not numbers:
+        give_up(f"there are no exercises of stage {number}")
+    if what == "grade":
+        return 0 if grade_all(numbers) else 1
+    verbs = {"start": start, "hint": hint, "solution": solution}
+    if what not in verbs:
+        sys.exit(__doc__)
+    verbs[what](Exercise(numbers[0]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
