@@ -411,10 +411,13 @@ def what_was_seen(raw):
         elif vain := re.match(r"waited (\d+) s in vain for: ", line):
             words.append(f"not within {vain[1]} s")
         elif not section and line.strip() and not re.match(
-                r"\(|`|\[|=+$| in test file|Traceback|  |bats warning", line):
+                r"\(|`|\[| in test file|Traceback|  |bats warning", line):
             words.append(line.strip())
     if raw.startswith("it did"):
         words.insert(0, "it did not end in time")
+    # Of what Python says of itself, the last line tells most.
+    words = [word for word in words
+             if not re.match(r'Traceback|File "|\^+$|assert ', word)]
     unique = list(dict.fromkeys(word[:200] for word in words if word))
     return unique[:9] or ["that the check failed, and no more"]
 
