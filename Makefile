@@ -47,6 +47,9 @@ unit-programs := $(stage-3-units) $(stage-4-units)
 bench-3-programs := $(addprefix $(BUILD)/,bare-epoll ask-many jansson-alone)
 bench-4-programs := $(addprefix $(BUILD)/,bare-tls tls-many)
 bench-programs := $(bench-3-programs) $(bench-4-programs)
+# What the exercises are graded with; MY is the learner's folder.
+exercise-programs := $(stage-1-programs) $(BUILD)/shim.so
+MY ?= my
 mistakes := $(basename $(notdir $(wildcard tests/mistakes/*.patch)))
 
 ##@ Start here
@@ -82,7 +85,7 @@ stage-4: $(stage-4-programs) ## TLS: nobody reads along, or is someone else
 ##@ Check
 
 .PHONY: test
-test: $(stages:%=test-%) test-docs ## run all tests
+test: $(stages:%=test-%) test-grade test-docs ## run all tests
 
 .PHONY: test-1
 test-1: $(stage-1-programs) $(BUILD)/shim.so ## the tests of stage 1
@@ -101,6 +104,10 @@ test-4: $(stage-4-programs) $(unit-programs) $(BUILD)/shim.so ## the tests of st
 	@scripts/suite.sh --jobs 8 $(sort $(wildcard tests/04-*.bats))
 	@04-tls/make-certs.sh $(BUILD)/certs >/dev/null
 	@APP_TLS=$(BUILD)/certs scripts/suite.sh --jobs 8 --filter-tags '!tcp' tests/03-app-protocol.bats
+
+.PHONY: test-grade
+test-grade: $(exercise-programs) ## prove the grader: right and wrong solutions, each mistake by its name
+	@scripts/suite.sh --jobs 2 tests/grade.bats
 
 .PHONY: test-docs
 test-docs: $(programs) ## compare the prose with the code, run its transcripts
@@ -154,9 +161,6 @@ mistakes: $(programs) ## plant each mistake in the code: its test must catch it
 ##@ Write it yourself
 
 # The exercise is the stem: start-1.2, grade-1.2, and so on.
-MY ?= my
-exercise-programs := $(stage-1-programs) $(BUILD)/shim.so
-
 start-%: ## 1.1, 1.2 …: put an exercise into my/
 	@sh scripts/deps.sh need python3 patch
 	@scripts/grade.py start $*
@@ -190,7 +194,7 @@ docs: ## bring the excerpts in docs/ up to date with the code
 .PHONY: format
 format: ## lay out the C code in the house style
 	@sh scripts/deps.sh need clang-format
-	clang-format -i $(wildcard common/*.[ch] 0*/*.[ch] tests/*/*.[ch])
+	clang-format -i $(wildcard common/*.[ch] 0*/*.[ch] exercises/*.h tests/*/*.[ch])
 
 .PHONY: clean
 clean: ## remove all that was made

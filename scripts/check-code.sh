@@ -22,7 +22,7 @@ check() {
 
 sources=(common/*.[ch] 0*/*.[ch] tests/bench/*.[ch] tests/unit/*.[ch] tests/fuzz/*.c)
 check "the C code is in the house's layout" \
-    clang-format --dry-run --Werror "${sources[@]}" tests/helpers/*.c
+    clang-format --dry-run --Werror "${sources[@]}" tests/helpers/*.c exercises/*.h
 check "clang-tidy finds nothing" \
     clang-tidy --quiet --warnings-as-errors='*' \
     --checks='-*,bugprone-*,-bugprone-easily-swappable-parameters,-bugprone-assignment-in-if-condition,clang-analyzer-*,-clang-analyzer-security.insecureAPI.DeprecatedOrUnsafeBufferHandling,-clang-analyzer-valist.Uninitialized,performance-*,misc-unused-parameters,readability-misleading-indentation' \
@@ -31,6 +31,6 @@ check "cppcheck finds nothing" \
     cppcheck --quiet --std=c11 --enable=warning,portability,performance \
     --inline-suppr --error-exitcode=1 -D_POSIX_C_SOURCE=200809L "${sources[@]}"
 check "shellcheck finds nothing" \
-    shellcheck --external-sources scripts/*.sh 0*/*.sh .ci/run tests/*.bats \
+    shellcheck --external-sources scripts/*.sh 0*/*.sh .ci/run tests/*.bats exercises/*/*.bats \
     tests/helpers/*.bash tests/helpers/*.sh
 exit $failed

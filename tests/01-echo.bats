@@ -63,7 +63,7 @@ teardown() { common_teardown; }
 @test "a host that does not resolve is an error in words" {
     for program in echo-server echo-client; do
         for name in no.such.host.invalid '' 127.0.0.1.2.3 '[127.0.0.1]' '[::1'; do
-            run --separate-stderr timeout 20 "$build/$program" "$name" 4321
+            run --separate-stderr timeout "${limit:-20}" "$build/$program" "$name" 4321
             assert_failure 1
             assert_output ""
             [[ $stderr == "$program: resolve $name: "?* ]] || fail "$stderr"
@@ -75,7 +75,7 @@ teardown() { common_teardown; }
     local long
     long=$(printf '%02000d' 0 | tr 0 x) # zeros alone would be an address
     for name in $'two\nlines' $'\e[31mred' "$long"; do
-        run timeout 20 "$build/echo-client" "$name" 4321
+        run timeout "${limit:-20}" "$build/echo-client" "$name" 4321
         assert_failure 1
         assert_equal "${#lines[@]}" 1
         ((${#output} < 1024)) || fail "longer than a line may be"
@@ -177,15 +177,15 @@ teardown() { common_teardown; }
 sys.stdout.buffer.write(bytes(range(256)) + bytes(5000) + b"end")' >"$tmp/in"
     client 127.0.0.1 "$port" - <"$tmp/in" >"$tmp/back"
     cmp "$tmp/in" "$tmp/back"
-    timeout 10 socat -t 10 - "TCP:127.0.0.1:$port" <"$tmp/in" >"$tmp/back"
+    timeout "${limit:-10}" socat -t 10 - "TCP:127.0.0.1:$port" <"$tmp/in" >"$tmp/back"
     cmp "$tmp/in" "$tmp/back"
 }
 
 @test "socat, nc, bash and python3 get their bytes back" {
     start_server echo-server 127.0.0.1 0
-    assert_equal "$(printf hello | timeout 10 socat -t 10 - "TCP:127.0.0.1:$port")" hello
-    assert_equal "$(printf hello | timeout 10 nc -N 127.0.0.1 "$port")" hello
-    run timeout 10 bash -c "exec 4<>/dev/tcp/127.0.0.1/$port
+    assert_equal "$(printf hello | timeout "${limit:-10}" socat -t 10 - "TCP:127.0.0.1:$port")" hello
+    assert_equal "$(printf hello | timeout "${limit:-10}" nc -N 127.0.0.1 "$port")" hello
+    run timeout "${limit:-10}" bash -c "exec 4<>/dev/tcp/127.0.0.1/$port
         printf 'hello\n' >&4 && read -r line <&4 && echo \"\$line\""
     assert_output hello
     peer connect 127.0.0.1 "$port" send 'Hello, world' expect 'Hello, world' close
@@ -197,7 +197,7 @@ sys.stdout.buffer.write(bytes(range(256)) + bytes(5000) + b"end")' >"$tmp/in"
     assert_success
     assert_output "Received 'Hello, world'"
 
-    timeout 20 socat -d -d TCP-LISTEN:0,bind=127.0.0.1 EXEC:cat 2>"$tmp/socat" 3>&- &
+    timeout "${limit:-20}" socat -d -d TCP-LISTEN:0,bind=127.0.0.1 EXEC:cat 2>"$tmp/socat" 3>&- &
     started+=("$!")
     wait_for grep -q 'listening on' "$tmp/socat"
     run client 127.0.0.1 "$(sed -n 's/.*listening on.*://p' "$tmp/socat")"
@@ -240,7 +240,7 @@ sys.stdout.buffer.write(bytes(range(256)) + bytes(5000) + b"end")' >"$tmp/in"
 @test "a client that half-closes after 1 MB gets all of it, then the end" {
     start_server echo-server 127.0.0.1 0
     random_file "$tmp/in" 1000000
-    timeout 20 socat -t 20 - "TCP:127.0.0.1:$port" <"$tmp/in" >"$tmp/back"
+    timeout "${limit:-20}" socat -t 20 - "TCP:127.0.0.1:$port" <"$tmp/in" >"$tmp/back"
     cmp "$tmp/in" "$tmp/back"
 }
 
@@ -280,12 +280,12 @@ PYTHON
         read -ra limits <<<"LD_PRELOAD=$build/shim.so $limits"
         server_env=("${limits[@]}")
         start_server echo-server 127.0.0.1 0
-        timeout 20 socat -t 20 - "TCP:127.0.0.1:$port" <"$tmp/in" >"$tmp/back"
+        timeout "${limit:-20}" socat -t 20 - "TCP:127.0.0.1:$port" <"$tmp/in" >"$tmp/back"
         cmp "$tmp/in" "$tmp/back"
         stop_server
         server_env=()
         start_server echo-server 127.0.0.1 0
-        timeout 20 env "${limits[@]}" "$build/echo-client" 127.0.0.1 "$port" - <"$tmp/in" >"$tmp/back" 3>&-
+        timeout "${limit:-20}" env "${limits[@]}" "$build/echo-client" 127.0.0.1 "$port" - <"$tmp/in" >"$tmp/back" 3>&-
         cmp "$tmp/in" "$tmp/back"
         stop_server
     done
@@ -295,10 +295,10 @@ PYTHON
     random_file "$tmp/in" 100000
     server_env=("LD_PRELOAD=$build/shim.so" SHIM_EINTR=3)
     start_server echo-server 127.0.0.1 0
-    timeout 20 env "LD_PRELOAD=$build/shim.so" SHIM_EINTR=2 "$build/echo-client" \
+    timeout "${limit:-20}" env "LD_PRELOAD=$build/shim.so" SHIM_EINTR=2 "$build/echo-client" \
         127.0.0.1 "$port" - <"$tmp/in" >"$tmp/back" 3>&-
     cmp "$tmp/in" "$tmp/back"
-    run timeout 20 env "LD_PRELOAD=$build/shim.so" SHIM_EINTR=2 "$build/echo-client" 127.0.0.1 "$port"
+    run timeout "${limit:-20}" env "LD_PRELOAD=$build/shim.so" SHIM_EINTR=2 "$build/echo-client" 127.0.0.1 "$port"
     assert_success
     assert_output "Received 'Hello, world'"
     serves
@@ -319,7 +319,7 @@ PYTHON
     wait $transfer
     cmp "$tmp/in" "$tmp/back"
 
-    timeout 20 socat -t 20 - "TCP:127.0.0.1:$port" <"$tmp/in" >"$tmp/back" 3>&- &
+    timeout "${limit:-20}" socat -t 20 - "TCP:127.0.0.1:$port" <"$tmp/in" >"$tmp/back" 3>&- &
     transfer=$!
     wait_for at_least 100000 "$tmp/back"
     kill -STOP "$server"
@@ -384,7 +384,7 @@ PYTHON
     run client -t 5 127.0.0.1 "$port" "$(printf '%0100000d' 0)"
     assert_success
     # Not socat's usual 8,192: that is the very step that two ends can block on.
-    timeout 20 "${net[@]}" socat -b 1000 -t 20 - "TCP:127.0.0.1:$port" <"$tmp/in" >"$tmp/back"
+    timeout "${limit:-20}" "${net[@]}" socat -b 1000 -t 20 - "TCP:127.0.0.1:$port" <"$tmp/in" >"$tmp/back"
     cmp "$tmp/in" "$tmp/back"
     assert_equal "$(cat "$tmp/err")" ""
 }
@@ -560,7 +560,7 @@ PYTHON
 
 @test "a client that says nothing is closed after -t, with a line that names it" {
     start_server echo-server -t 0.3 127.0.0.1 0
-    run timeout 20 python3 - "$port" <<'PYTHON'
+    run timeout "${limit:-20}" python3 - "$port" <<'PYTHON'
 import socket, sys, time
 began = time.monotonic()  # before: the server may see it first
 client = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
@@ -618,10 +618,10 @@ PYTHON
     serves
     stop_server
     wait $tracer || true
-    run grep -c 'close(' "$tmp/trace"
-    assert_output 3
     run grep EBADF "$tmp/trace"
     assert_failure
+    run grep -c 'close(' "$tmp/trace"
+    assert_output 3
 }
 
 @test "500 clients that arrive at once are all served" {
@@ -845,15 +845,15 @@ PYTHON
 
 @test "each address of a name is tried, and the last error is told" {
     start_server echo-server 127.0.0.1 0
-    run timeout 20 env "LD_PRELOAD=$build/shim.so" "$build/echo-client" two.example "$port"
+    run timeout "${limit:-20}" env "LD_PRELOAD=$build/shim.so" "$build/echo-client" two.example "$port"
     assert_success
     assert_output "Received 'Hello, world'"
     stop_server
-    run timeout 20 env "LD_PRELOAD=$build/shim.so" "$build/echo-client" two.example "$port"
+    run timeout "${limit:-20}" env "LD_PRELOAD=$build/shim.so" "$build/echo-client" two.example "$port"
     assert_failure 1
     assert_output "echo-client: connect to 127.0.0.1:$port: Connection refused"
     full_listener
-    run timeout 20 env "LD_PRELOAD=$build/shim.so" "$build/echo-client" -t 0.3 two.example "$full_port"
+    run timeout "${limit:-20}" env "LD_PRELOAD=$build/shim.so" "$build/echo-client" -t 0.3 two.example "$full_port"
     assert_failure 1
     assert_output "echo-client: connect to 127.0.0.1:$full_port: Connection timed out"
 }
@@ -900,7 +900,7 @@ PYTHON
     start_server echo-once
     assert_equal "$(cat "$tmp/out")" "Listening on 127.0.0.1:65432"
     random_file "$tmp/in" 1000000
-    timeout 20 "${net[@]}" socat -t 20 - TCP:127.0.0.1:65432 <"$tmp/in" >"$tmp/back"
+    timeout "${limit:-20}" "${net[@]}" socat -t 20 - TCP:127.0.0.1:65432 <"$tmp/in" >"$tmp/back"
     cmp "$tmp/in" "$tmp/back"
     ended "$server" 0
     run sed 's/:[0-9]*$/:PORT/' "$tmp/out"
@@ -915,7 +915,7 @@ PYTHON
     random_file "$tmp/in" 50000
     server_env=("LD_PRELOAD=$build/shim.so" SHIM_RECEIVE=7 SHIM_SEND=3)
     start_server echo-once
-    timeout 20 "${net[@]}" socat -t 20 - TCP:127.0.0.1:65432 <"$tmp/in" >"$tmp/back"
+    timeout "${limit:-20}" "${net[@]}" socat -t 20 - TCP:127.0.0.1:65432 <"$tmp/in" >"$tmp/back"
     cmp "$tmp/in" "$tmp/back"
     ended "$server" 0
     server_env=()

@@ -11,7 +11,7 @@ teardown() { common_teardown; }
 # exchange TEXT...: sends each, receives as many bytes or what comes within
 # 0.7 s, and prints what came
 exchange() {
-    run timeout 10 python3 - "$port" "$@" <<'PYTHON'
+    run timeout "${limit:-10}" python3 - "$port" "$@" <<'PYTHON'
 import socket, sys
 client = socket.create_connection(("127.0.0.1", int(sys.argv[1])), timeout=0.7)
 came = b""
@@ -31,6 +31,12 @@ for text in sys.argv[2:]:
             came += f", and {error}".encode()
 print(ascii(came)[2:-1])
 PYTHON
+}
+
+@test "what is sent comes back" {
+    start_server echo-server 127.0.0.1 0
+    exchange hello 'and more'
+    assert_output 'helloand more'
 }
 
 @test "what send() does not take is offered again" {

@@ -1,6 +1,6 @@
 # Exercise 1.3: an echo in capitals.
 #
-# shellcheck disable=SC2030,SC2031,SC2154,SC2034,SC2016
+# shellcheck disable=SC2030,SC2031,SC2154,SC2034,SC2016,SC2018,SC2019
 
 load ../../tests/helpers/common
 
@@ -10,7 +10,7 @@ teardown() { common_teardown; }
 # loud FILE: what the server makes of a file is what tr makes of it
 loud() {
     LC_ALL=C tr a-z A-Z <"$1" >"$tmp/wanted"
-    timeout 10 socat -t 10 - "TCP:127.0.0.1:$port" <"$1" >"$tmp/loud"
+    timeout "${limit:-10}" socat -t 10 - "TCP:127.0.0.1:$port" <"$1" >"$tmp/loud"
     run cmp "$tmp/wanted" "$tmp/loud"
     assert_output ""
 }

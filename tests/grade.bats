@@ -1,0 +1,219 @@
+#!/usr/bin/env bats
+# The grader, put to the test: right solutions get full marks, skeletons none,
+# and wrong ones the right words. It grades in a copy of the repository, where
+# "my-NAME" is the learner's folder NAME.
+#
+# shellcheck disable=SC2030,SC2031,SC2034,SC2154
+
+bats_require_minimum_version 1.5.0
+
+setup_file() {
+    cd "$BATS_TEST_DIRNAME/.." || return
+    export copy=$BATS_FILE_TMPDIR/copy
+    # Here others run beside it: what is proved is what it says, not how fast.
+    export GRADE_SECONDS=165
+    unset BUILD
+    mkdir "$copy"
+    cp -R Makefile common 0?-* scripts tests exercises docs "$copy"
+    make -s -C "$copy" build/{echo-once,echo-client,echo-server,shim.so}
+}
+
+setup() {
+    bats_load_library bats-support
+    bats_load_library bats-assert
+    cd "$copy" || return
+}
+
+# my NAME GOAL [VARIABLE=VALUE...]: a door, for the folder my-NAME
+my() { run make -s --no-print-directory MY="my-$1" "${@:2}"; }
+
+# solution NAME N.M: puts our solution of an exercise there
+solution() {
+    mkdir -p "my-$1/$2"
+    python3 -B - "$2" <<'PYTHON' >"my-$1/$2/$(program "$2").c"
+import sys
+sys.path.insert(0, "scripts")
+import grade
+print(grade.Exercise(sys.argv[1]).reference()
+      .replace('"../common/', '"../../common/'), end="")
+PYTHON
+}
+
+program() { sed -n 's/^Program: //p' "exercises/$1/exercise"; }
+
+# wrong NAME OLD NEW: the reference's server, with one change
+wrong() {
+    solution "$1" 1.1
+    python3 - "my-$1/1.1/echo-server.c" "${@:2}" <<'PYTHON'
+import sys
+path, old, new = sys.argv[1:]
+text = open(path).read()
+assert old in text, old
+open(path, "w").write(text.replace(old, new))
+PYTHON
+}
+
+last_line() { [[ ${lines[-1]} == "$1" || ${lines[-2]} == "$1" ]] || fail "$output"; }
+
+@test "the data of the exercises hold together: names, headings, points" {
+    run python3 -B - <<'PYTHON'
+import re, sys
+sys.path.insert(0, "scripts")
+import docs, grade
+
+def read(target):
+    file, _, heading = target.partition("#")
+    if heading and heading not in docs.anchors(docs.ROOT / file):
+        print(f"{exercise.number}: {target} leads nowhere")
+
+points = 0
+for number in grade.exercises("1"):
+    exercise = grade.Exercise(number)
+    points += exercise.points
+    for _, target in exercise.writes:
+        read(target)
+    for check in exercise.checks:
+        suite = grade.ROOT / check.get("In", "tests/01-echo.bats")
+        if f'@test "{check["Check"]}" {{' not in suite.read_text():
+            print(f"{number}: {suite} has no test: {check['Check']}")
+        read(check["Read"])
+        for field in ("Did", "Expected", "Ask", "Look"):
+            if field not in check:
+                print(f"{number}: {check['Check']}: {field} is missing")
+for block in grade.blocks(grade.ROOT / "exercises/signatures"):
+    exercise = grade.Exercise(dict(block)["In"])
+    read(f"docs/mistakes.md#{dict(block)['Mistake']}")
+    for field, text in block:
+        if field == "Check" and text not in [c["Check"] for c in exercise.checks]:
+            print(f"signatures: {exercise.number} has no check: {text}")
+if points != 100:
+    print(f"the stage has {points} points")
+PYTHON
+    assert_success
+    assert_output ""
+}
+
+@test "each mistake of stage 1 is named, and by no other name" {
+    for patch in tests/mistakes/*.patch; do
+        ! grep -q '^--- a/01-' "$patch" || basename "$patch" .patch
+    done >names
+    run xargs -P 2 -I NAME sh -c 'tests/helpers/plant.sh NAME >NAME.graded 2>&1; true' <names
+    local name wrong=''
+    while read -r name; do
+        grep -q "^  Likely    ${name//-/.}: " <(tr '[:upper:]' '[:lower:]' <"$name.graded" | sed 's/^  likely/  Likely/') ||
+            wrong+="$name:"$'\n'$(cat "$name.graded")$'\n'
+    done <names
+    [[ -z $wrong ]] || fail "$wrong"
+    (($(wc -l <names) >= 18))
+}
+
+@test "skeletons compile without a warning, and score nothing" {
+    for exercise in 1.1 1.2; do
+        my skeleton start-$exercise
+        assert_success
+    done
+    for exercise in 1.3 1.4 1.5; do
+        my skeleton start-$exercise
+        assert_failure
+        assert_output --partial "FROM=reference"
+        my skeleton start-$exercise FROM=reference
+        assert_success
+    done
+    my skeleton grade-1
+    assert_failure
+    refute_output --partial warning
+    assert_line --partial '1.1, listen_on() is not written yet (38 checks wait for it)'
+    assert_line --partial 'my-skeleton/1.1/echo-server.c:33'
+    refute_output --partial Also
+    last_line 'SCORE 0/100'
+}
+
+@test "the reference, and each solution of ours, gets full marks" {
+    for exercise in 1.1 1.2 1.3 1.4 1.5; do
+        solution ours $exercise
+    done
+    my ours grade-1
+    assert_success
+    refute_output --partial warning
+    assert_equal "${lines[-1]}" 'SCORE 100/100'
+    my ours solution-1.3
+    assert_success
+    assert_output ''
+    my ours start-1.5
+    assert_failure
+    assert_output --partial 'is there already'
+}
+
+@test "solutions in Python get full marks, and checks that need C do not count" {
+    my python grade-1.1 SERVER='python3 tests/helpers/echo_server.py'
+    assert_success
+    assert_equal "${lines[-1]}" 'SCORE 30/30'
+    assert_line --partial '31 of 31 checks'
+    my python grade-1.2 CLIENT='python3 tests/helpers/echo_client.py'
+    assert_success
+    assert_equal "${lines[-1]}" 'SCORE 20/20'
+    my python grade-1.3 SERVER='python3 tests/helpers/echo_server.py --upper'
+    assert_success
+    assert_equal "${lines[-1]}" 'SCORE 10/10'
+}
+
+@test "what does not compile, or start, is told by its own error" {
+    wrong syntax 'unsigned char buf[4096];' 'unsigned char buf[4096]'
+    my syntax grade-1.1
+    assert_failure
+    assert_output --partial '1.1 does not compile'
+    assert_output --partial 'my-syntax/1.1/echo-server.c:1'
+    last_line 'SCORE 0/30'
+    wrong ends '    announce(listener);' '    die("no idea"); announce(listener);'
+    my ends grade-1.1
+    assert_line --partial 'does not start. It ended with status 1'
+    assert_line --partial 'echo-server: no idea'
+    wrong mute '    announce(listener);' '    poll(NULL, 0, -1); announce(listener);'
+    my mute grade-1.1
+    assert_line --partial 'has not said "Listening on …" after 5 s'
+    wrong flood '    announce(listener);' '    for (;;) narrate("here I am"); announce(listener);'
+    my flood grade-1.1
+    assert_line --partial 'prints without an end'
+}
+
+@test "a crash is told with the learner's own line, and the trace is kept" {
+    wrong crash '        if (received == 0)' \
+        '        memset(buf + 90, 0, (size_t)received + 4090); if (received == 0)'
+    my crash grade-1.1
+    assert_failure
+    assert_output --partial 'a crash (SIG'
+    assert_output --regexp 'my-crash/1.1/echo-server.c:1[0-9]+; the full'
+    grep -q 'stack-buffer-overflow' my-crash/1.1/build/trace
+}
+
+@test "a server that hangs is given up within a minute, and nothing is left behind" {
+    wrong hang '        if (received == 0)' \
+        '        if (received > 0 && fork() == 0) { setsid(); if (fork() == 0) for (;;) pause(); _exit(0); } for (;;) poll(NULL, 0, -1); if (received == 0)'
+    SECONDS=0
+    my hang grade-1.1 GRADE_SECONDS=
+    ((SECONDS < 60)) || fail "$SECONDS s"
+    assert_failure
+    assert_output --partial '"what is sent comes back"'
+    assert_output --partial 'not one we know'
+    run ps -eo args
+    refute_output --partial my-hang
+}
+
+@test "a start never overwrites, a hint is one question, a solution is not given away" {
+    my learner start-1
+    assert_success
+    echo '/* mine */' >>my-learner/1.1/echo-server.c
+    my learner start-1.1
+    assert_failure
+    run tail -n 1 my-learner/1.1/echo-server.c
+    assert_output '/* mine */'
+    my learner hint-1.1
+    assert_line --partial 'question 1 of'
+    my learner hint-1.1
+    assert_line --partial 'question 2 of'
+    my learner solution-1.1
+    assert_failure
+    assert_output --partial 'make solution-1.1 SHOW=anyway'
+    my learner solution-1.1 SHOW=anyway
+    assert_line '-/* mine */'
+}
