@@ -161,18 +161,18 @@ mistakes: $(programs) ## plant each mistake in the code: its test must catch it
 ##@ Write it yourself
 
 # The exercise is the stem: start-1.2, grade-1.2, and so on.
-start-%: ## 1.1, 1.2 …: put an exercise into my/
+start-%: ## put exercise N.M into my/: 1.1 to 1.5; N alone: the first of the stage
 	@sh scripts/deps.sh need python3 patch
 	@scripts/grade.py start $*
 
-grade-%: $(exercise-programs) ## 1.1 …, or 1 for the stage: points, and what is wrong and why
+grade-%: $(exercise-programs) ## points, and what is wrong and why; N alone: the whole stage
 	@sh scripts/deps.sh need python3
 	@scripts/grade.py grade $*
 
-hint-%: ## 1.1 …: a question that leads on
+hint-%: ## a question that leads on
 	@scripts/grade.py hint $*
 
-solution-%: ## 1.1 …: how yours differs from ours
+solution-%: ## how yours differs from ours
 	@scripts/grade.py solution $*
 
 ##@ Work on this repository

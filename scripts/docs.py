@@ -483,7 +483,9 @@ def check_path(doc, line, span):
 
 
 def check_make(doc, line, command):
-    # Only this command's words: not those behind a ; or | or a redirection.
+    # Only this command's words: not those behind a ; or | or a redirection,
+    # and not what is quoted.
+    command = re.sub("'[^']*'", "", command)
     words = re.split(r"\s\d?[;&|<>#]|;", command)[0].split()[1:]
     for word in words:
         if ("=" not in word and not word.startswith("-")

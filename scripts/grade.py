@@ -192,7 +192,7 @@ def start(exercise):
     exercise.source.write_text(text, encoding="utf-8")
     print(f"{exercise.number} {exercise.title} {exercise.head['Stars']}, "
           f"{exercise.points} points: {exercise.source}\n")
-    print(textwrap.fill(exercise.head["Task"], 80), "\n")
+    print(textwrap.fill(exercise.head["Task"], 80) + "\n")
     print(f"Then   make grade-{exercise.number}")
     print(f"Hint   make hint-{exercise.number}")
 
@@ -352,7 +352,11 @@ def run_checks(checks, programs, until, share=None, **variables):
                    "patience": str(GRADED_SECONDS // 12),
                    "limit": str(GRADED_SECONDS // 9),
                    "BATS_TEST_TIMEOUT": str(GRADED_SECONDS // 3), **variables}
-    # Not those of a bats that this may be run by.
+    # Nothing of a bats that this may be run by: neither its variables, nor
+    # the folder of its parts, which is first in its PATH.
+    environment["PATH"] = os.pathsep.join(
+        folder for folder in environment["PATH"].split(os.pathsep)
+        if not os.path.exists(f"{folder}/bats-exec-test"))
     for name in list(environment):
         if (name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MY")
                 or name.startswith("BATS_") and name not in
@@ -365,7 +369,7 @@ def run_checks(checks, programs, until, share=None, **variables):
         ["scripts/suite.sh", "--tap", "--jobs", "4", "-f", f"^({names})$", *files],
         env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         stdin=subprocess.DEVNULL, preexec_fn=limit_files)
-    seen, name, rest = {}, None, b""
+    seen, name, rest, said = {}, None, b"", []
     while (left := until - time.monotonic()) > 0:
         if not select.select([process.stdout], [], [], left)[0]:
             break
@@ -383,9 +387,11 @@ def run_checks(checks, programs, until, share=None, **variables):
                     until = min(until, share or until)
             elif line.startswith("#") and name and seen[name]:
                 seen[name] += line[2:] + "\n"
+            elif not re.match(r"1\.\.\d+$|# ", line):
+                said.append(line)
     end_children()
-    if not seen and process.poll() and rest:
-        give_up(rest.decode(errors="replace"))
+    if not seen and said:
+        give_up("the tests did not run: " + "\n".join(said[:5]))
     return seen
 
 

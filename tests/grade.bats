@@ -217,3 +217,16 @@ PYTHON
     my learner solution-1.1 SHOW=anyway
     assert_line '-/* mine */'
 }
+
+@test "the walkthrough shows what a start and a first grade print" {
+    cp -R . "$BATS_TEST_TMPDIR/fresh"
+    cd "$BATS_TEST_TMPDIR/fresh" || return
+    for goal in start-1.1 grade-1.1; do
+        run --separate-stderr make -s --no-print-directory $goal
+        echo "$output" >said
+        awk -v first='$ make '"$goal" '/^```/ { shown = 0 } shown; $0 == first { shown = 1 }' \
+            docs/01-echo.md >shown
+        run diff --ignore-blank-lines shown said
+        assert_output ''
+    done
+}
