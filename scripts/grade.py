@@ -547,7 +547,7 @@ def grade(exercise, command, until, share=None):
         # One failure, however many checks wait for that function. (Where a
         # check does not show what the program said, its status does.)
         first = next(filter(None, unwritten))
-        unwritten = [found or re.search(r"status\s*:\s*99$", seen[check["Check"]], re.M)
+        unwritten = [found or re.search(r"(status|actual)\s*:\s*99$", seen[check["Check"]], re.M)
                      for check, found in zip(failed, unwritten)]
         count = sum(found is not None for found in unwritten) + len(late)
         result.others = [check["Check"] for check, found
