@@ -1152,6 +1152,14 @@ TABLE
         reloads $((2 * workers))
         echo >&7
         ended "$peer" 0
+        # What is revoked decides whom to trust, too.
+        cp "$CERTS/ca.pem" "$live/ca.pem"
+        reloads $((3 * workers))
+        start_scene session resumes-after no client
+        cat "$zoo/crl.pem" >>"$live/ca.pem"
+        reloads $((4 * workers))
+        echo >&7
+        ended "$peer" 0
         tls_peer resumes cert client
         stops_without_a_word
     done
