@@ -47,8 +47,12 @@ unit-programs := $(stage-3-units) $(stage-4-units)
 bench-3-programs := $(addprefix $(BUILD)/,bare-epoll ask-many jansson-alone)
 bench-4-programs := $(addprefix $(BUILD)/,bare-tls tls-many)
 bench-programs := $(bench-3-programs) $(bench-4-programs)
-# What the exercises are graded with; MY is the learner's folder.
-exercise-programs := $(stage-1-programs) $(BUILD)/shim.so
+# What the tests of a stage, and its exercises, are run with.
+tested-1 := $(stage-1-programs) $(BUILD)/shim.so
+tested-2 := $(stage-2-programs) $(BUILD)/shim.so
+tested-3 := $(stage-3-programs) $(stage-3-units) $(BUILD)/shim.so
+tested-4 := $(stage-4-programs) $(unit-programs) $(BUILD)/shim.so
+# The learner's folder.
 MY ?= my
 mistakes := $(basename $(notdir $(wildcard tests/mistakes/*.patch)))
 
@@ -88,25 +92,25 @@ stage-4: $(stage-4-programs) ## TLS: nobody reads along, or is someone else
 test: $(stages:%=test-%) test-docs ## run all tests
 
 .PHONY: test-1
-test-1: $(stage-1-programs) $(BUILD)/shim.so ## the tests of stage 1
+test-1: $(tested-1) ## the tests of stage 1
 	@scripts/suite.sh --jobs 8 tests/01-echo.bats
 
 .PHONY: test-2
-test-2: $(stage-2-programs) $(BUILD)/shim.so ## the tests of stage 2
+test-2: $(tested-2) ## the tests of stage 2
 	@scripts/suite.sh --jobs 8 tests/02-multiconn.bats
 
 .PHONY: test-3
-test-3: $(stage-3-programs) $(stage-3-units) $(BUILD)/shim.so ## the tests of stage 3
+test-3: $(tested-3) ## the tests of stage 3
 	@scripts/suite.sh --jobs 8 $(sort $(wildcard tests/03-*.bats))
 
 .PHONY: test-4
-test-4: $(stage-4-programs) $(unit-programs) $(BUILD)/shim.so ## the tests of stage 4
+test-4: $(tested-4) ## the tests of stage 4
 	@scripts/suite.sh --jobs 8 $(sort $(wildcard tests/04-*.bats))
 	@04-tls/make-certs.sh $(BUILD)/certs >/dev/null
 	@APP_TLS=$(BUILD)/certs scripts/suite.sh --jobs 8 --filter-tags '!tcp' tests/03-app-protocol.bats
 
 .PHONY: test-grade
-test-grade: $(exercise-programs) ## prove the grader: right and wrong solutions, each mistake by its name
+test-grade: $(foreach stage,$(stages),$(tested-$(stage))) ## prove the grader: right and wrong solutions, each mistake by its name
 	@scripts/suite.sh --jobs 2 tests/grade.bats
 
 .PHONY: test-docs
@@ -160,12 +164,18 @@ mistakes: $(programs) ## plant each mistake in the code: its test must catch it
 
 ##@ Write it yourself
 
-# The exercise is the stem: start-1.2, grade-1.2, and so on.
-start-%: ## put exercise N.M into my/: 1.1 to 1.5; N alone: the first of the stage
+# N.M, or N, is the stem: start-1.2, grade-1.2, and so on.
+start-%: ## put exercise N.M into my/; N alone: the first of the stage
 	@sh scripts/deps.sh need python3 patch
 	@scripts/grade.py start $*
 
-grade-%: $(exercise-programs) ## points, and what is wrong and why; N alone: the whole stage
+.PHONY: grade
+grade: $(foreach stage,$(stages),$(tested-$(stage))) ## points for all that you have begun
+	@sh scripts/deps.sh need python3
+	@scripts/grade.py grade
+
+.SECONDEXPANSION:
+grade-%: $$(tested-$$(firstword $$(subst ., ,$$*))) ## points, and what is wrong and why; N alone: the whole stage
 	@sh scripts/deps.sh need python3
 	@scripts/grade.py grade $*
 
@@ -244,24 +254,20 @@ $(programs) $(bench-programs): $(BUILD)/common.a
 	@echo "  link    $@"
 	@$(link) -o $@ $(filter %.o,$^) $(filter-out %/common.a,$(filter %.a,$^)) $(BUILD)/common.a $(LDLIBS)
 
-# The learner's own, in the form of stage 1.
-$(BUILD)/$(MY)/%: $(BUILD)/$(MY)/%.o $(BUILD)/common.a
-	@$(link) -o $@ $^ $(LDLIBS)
-
 # What needs Jansson, and OpenSSL, and who is told so if it is missing.
 with-jansson := $(patsubst %.c,$(BUILD)/%.o,$(wildcard 03-app-protocol/*.c \
-    04-tls/*.c tests/unit/*.c) tests/bench/jansson-alone.c)
+    04-tls/*.c tests/unit/*.c $(MY)/[34].*/*.c) tests/bench/jansson-alone.c)
 $(with-jansson): CPPFLAGS += $(shell pkg-config --cflags jansson 2>/dev/null)
 $(with-jansson): | need-jansson
 $(stage-3-programs) $(stage-4-programs) $(unit-programs) \
-    $(BUILD)/jansson-alone: LDLIBS += \
+    $(BUILD)/$(MY)/3.% $(BUILD)/$(MY)/4.% $(BUILD)/jansson-alone: LDLIBS += \
     $(or $(shell pkg-config --libs jansson 2>/dev/null),-ljansson)
-with-openssl := $(patsubst %.c,$(BUILD)/%.o,$(wildcard 04-tls/*.c)) \
+with-openssl := $(patsubst %.c,$(BUILD)/%.o,$(wildcard 04-tls/*.c $(MY)/4.*/*.c)) \
     $(stage-4-units:$(BUILD)/%=$(BUILD)/tests/unit/%.o) \
     $(bench-4-programs:$(BUILD)/%=$(BUILD)/tests/bench/%.o)
 $(with-openssl): CPPFLAGS += $(shell pkg-config --cflags openssl 2>/dev/null)
 $(with-openssl): | need-openssl
-$(stage-4-programs) $(stage-4-units) $(bench-4-programs): LDLIBS += \
+$(stage-4-programs) $(stage-4-units) $(BUILD)/$(MY)/4.% $(bench-4-programs): LDLIBS += \
     $(or $(shell pkg-config --libs openssl 2>/dev/null),-lssl -lcrypto)
 .PHONY: need-jansson need-openssl
 need-jansson need-openssl:
@@ -275,6 +281,22 @@ $(BUILD)/04-tls.a: $(stage-4-parts:%.c=$(BUILD)/%.o)
 $(BUILD)/03-app-protocol.a $(BUILD)/04-tls.a:
 	@rm -f $@
 	@$(AR) rcs $@ $^
+
+# The learner's own: a file in my/N.M takes the place of the stage's of that
+# name. On the way there, "../../" leads out of exercises/N.M as well, so that
+# these files can be graded wherever MY is.
+define exercise
+$(BUILD)/$(MY)/$1/%.o: CPPFLAGS += -iquote exercises/$1
+$(BUILD)/$(MY)/$1/%: $(patsubst %.c,$(BUILD)/%.o,$(wildcard $(MY)/$1/*.c)) \
+    $$$$(if $$$$(wildcard $(MY)/$1/$$$$*.c),,$(BUILD)/$2/$$$$*.o) \
+    $(foreach part,$3,$(if $(wildcard $(MY)/$1/$(notdir $(part))),,$(part:%.c=$(BUILD)/%.o))) $4
+	@$$(link) -o $$@ $$(filter %.o,$$^) $$(filter %.a,$$^) $$(LDLIBS)
+endef
+begun = $(notdir $(wildcard $(MY)/$1.[1-9]))
+$(foreach n,$(call begun,1),$(eval $(call exercise,$n,01-echo,,$(BUILD)/common.a)))
+$(foreach n,$(call begun,2),$(eval $(call exercise,$n,02-multiconn,,$(BUILD)/common.a)))
+$(foreach n,$(call begun,3),$(eval $(call exercise,$n,03-app-protocol,$(stage-3-parts),$(BUILD)/common.a)))
+$(foreach n,$(call begun,4),$(eval $(call exercise,$n,04-tls,$(stage-4-parts),$(BUILD)/03-app-protocol.a $(BUILD)/common.a)))
 
 # The unit programs count memory, and make it fail: see tests/unit/check.h.
 $(stage-4-units): $(BUILD)/04-tls.a

@@ -2,11 +2,13 @@
 """The learner's work: begun, graded, helped along. The Makefile calls it.
 
 usage: grade.py start N.M | grade N.M | hint N.M | solution N.M
-       grade.py start N | grade N            the first of a stage; all of it
+       grade.py start N | grade N      the first of a stage; all of it
+       grade.py grade                  all that is begun
 
-What is taken from the environment: FROM=reference (start), SERVER or
-CLIENT=COMMAND (grade: the program to grade instead of the one in my/),
-SHOW=anyway (solution), BUILD, and MY, the learner's folder (my).
+What is taken from the environment: FROM=reference (start), SERVER, CLIENT or
+TOOL=COMMAND (grade: the program to grade instead of the one in my/),
+HIDDEN=FOLDER (grade: more checks), SHOW=anyway (solution), BUILD, and MY, the
+learner's folder (my).
 
 An exercise is a folder in exercises/ with a file of that name that holds all
 that is particular to it: its title and points, which functions of which file
@@ -26,21 +28,22 @@ import select
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import textwrap
-import threading
 import time
+import xml.etree.ElementTree as xml
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = Path(os.environ.get("BUILD", "build"))
 MY = Path(os.environ.get("MY") or "my")
-# In all: nobody waits for more than a minute. What waits within a check is in
-# proportion; GRADE_SECONDS is for machines that have much else to do.
+# For an exercise: nobody waits for more than a minute. What waits within a check
+# is in proportion; GRADE_SECONDS is for machines that have much else to do.
 GRADED_SECONDS = int(os.environ.get("GRADE_SECONDS") or 55)
 CRASHES = {4: "SIGILL", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE", 11: "SIGSEGV"}
+STAGES = {"1": "01-echo", "2": "02-multiconn", "3": "03-app-protocol",
+          "4": "04-tls"}
 SANITIZE = ("-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all "
             "-fno-omit-frame-pointer -U_FORTIFY_SOURCE")
 
@@ -76,16 +79,28 @@ class Exercise:
                     + " ".join(exercises()))
         head, *others = blocks(self.folder / "exercise")
         self.head = dict(head)
-        self.title, self.program = self.head["Title"], self.head["Program"]
+        self.stage = STAGES[number[0]]
+        self.title, self.programs = self.head["Title"], self.head["Program"].split()
+        self.program = self.programs[0]
         self.points = int(self.head["Points"])
         self.writes = [text.split() for field, text in head if field == "Write"]
         self.hints = [text for block in others for field, text in block
                       if field == "Hint"]
-        self.checks = [dict(block) for block in others
-                       if block[0][0] == "Check"]
+        self.checks = checks_of(others, f"tests/{self.stage}.bats")
+        if hidden := os.environ.get("HIDDEN"):
+            folder = Path(hidden).resolve() / number
+            if (folder / "exercise").is_file():
+                self.checks += checks_of(blocks(folder / "exercise"),
+                                         str(folder / "checks.bats"))
         self.mine = MY / number
-        self.source = self.mine / f"{self.program}.c"
+        self.file = self.head.get("File", f"{self.program}.c")
+        self.source = self.mine / self.file
         self.stand = self.mine / "build"  # where its program is graded
+
+    def variable(self):
+        """By which its program is replaced by any command."""
+        kind = self.program.rpartition("-")[2]
+        return {"server": "SERVER", "client": "CLIENT"}.get(kind, "TOOL")
 
     def base(self):
         """The exercise that this one begins with, or None."""
@@ -94,15 +109,24 @@ class Exercise:
 
     def reference(self):
         """Our own solution, as text."""
-        base = self.base()
-        if not base:
-            return (ROOT / self.head["From"]).read_text(encoding="utf-8")
+        patch = self.folder / "solution.patch"
+        if self.head["From"] == "nothing":
+            return (self.folder / self.file).read_text(encoding="utf-8")
+        text = self.beginning()
+        if not patch.exists():
+            return text
         with Scratch() as scratch:
-            file = scratch / f"{self.program}.c"
-            file.write_text(base.reference(), encoding="utf-8")
-            subprocess.run(["patch", "-s", "--fuzz=0", file,
-                            self.folder / "solution.patch"], check=True)
+            file = scratch / self.file
+            file.write_text(text, encoding="utf-8")
+            subprocess.run(["patch", "-s", "--fuzz=0", file, patch], check=True)
             return file.read_text(encoding="utf-8")
+
+    def beginning(self):
+        """What it begins with, complete: nothing emptied yet."""
+        base = self.base()
+        if base:
+            return base.reference()
+        return (ROOT / self.head["From"]).read_text(encoding="utf-8")
 
     def score(self):
         """The last result: points, of how many."""
@@ -115,6 +139,15 @@ class Exercise:
     def finished(self):
         points, full = self.score()
         return self.source.exists() and points == full
+
+
+def checks_of(found, suite):
+    """Those blocks that are checks, as dictionaries; suite is where they are,
+    unless they say so."""
+    return [{"In": suite, "Did": "what its name says", "Expected": "what its "
+             "name says", "Ask": "What does the name of the check promise?",
+             "Look": "what you wrote", "Read": "docs/README.md", **dict(block)}
+            for block in found if block[0][0] == "Check"]
 
 
 def exercises(stage=""):
@@ -150,7 +183,7 @@ def skeleton(exercise):
     """The reference, with the bodies of some functions taken out. Parameters,
     and functions that only these bodies call, are mentioned, so that the
     compiler does not warn of what is not used yet."""
-    text = exercise.reference()
+    text = exercise.beginning()
     names = [name for name, _ in exercise.writes]
     rest = text
     for name in names:
@@ -167,9 +200,20 @@ def skeleton(exercise):
         body = (f'    UNWRITTEN("{read}");\n'
                 + "".join(f"    (void){word};\n" for word in used))
         text = text.replace(found[0], f"{found['head']}\n{{\n{body}}}\n")
-    include = '#include "../../exercises/unwritten.h" /* UNWRITTEN() */\n'
+    if not names:
+        return text
+    include = '#include "../exercises/unwritten.h" /* UNWRITTEN() */\n'
     at = [match.end() for match in re.finditer(r"^#include.*\n", text, re.M)][-1]
     return text[:at] + include + text[at:]
+
+
+def moved(exercise, text):
+    """The text of a file of the stage's folder, as it has to be in my/N.M: its
+    includes lead from there."""
+    def include(match):
+        path = os.path.normpath(f"{exercise.stage}/{match[2]}")
+        return f'{match[1]}"../../{path}"'
+    return re.sub(r'^(#include )"([^"]+)"', include, text, flags=re.M)
 
 
 def start(exercise):
@@ -177,10 +221,12 @@ def start(exercise):
         give_up(f"{exercise.source} is there already, and stays as it is; to "
                 f"begin anew, move {exercise.mine} away")
     base = exercise.base()
-    if not base:
-        text = skeleton(exercise)
+    if exercise.head["From"] == "nothing":
+        text = None
+    elif not base:
+        text = moved(exercise, skeleton(exercise))
     elif os.environ.get("FROM") == "reference":
-        text = base.reference()
+        text = moved(base, base.reference())
     elif base.finished():
         text = base.source.read_text(encoding="utf-8")
     else:
@@ -188,8 +234,8 @@ def start(exercise):
                 f"make grade-{base.number}; or with the reference's: make "
                 f"start-{exercise.number} FROM=reference")
     exercise.mine.mkdir(parents=True, exist_ok=True)
-    text = text.replace('#include "../common/', '#include "../../common/')
-    exercise.source.write_text(text, encoding="utf-8")
+    if text is not None:
+        exercise.source.write_text(text, encoding="utf-8")
     print(f"{exercise.number} {exercise.title} {exercise.head['Stars']}, "
           f"{exercise.points} points: {exercise.source}\n")
     print(textwrap.fill(exercise.head["Task"], 80) + "\n")
@@ -244,31 +290,51 @@ def make(target, *variables):
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
-def built(exercise, target, build=BUILD, *variables):
-    """Builds the learner's program. Returns its path, and what make said."""
-    path = build / exercise.mine / exercise.program
-    result = make(str(path), f"BUILD={build}", *variables)
-    said = "\n".join(line for line in result.stdout.splitlines()
-                     if not re.match(r"  (compile|link) |make: ", line))
-    return (path if result.returncode == 0 else None), said
+def built(exercise, build=BUILD, *variables):
+    """Builds the learner's programs. Returns their paths, and what make said;
+    no path if it failed."""
+    if not exercise.file.endswith(".c"):
+        return [exercise.source], ""
+    paths = [build / exercise.mine / program for program in exercise.programs]
+    said = ""
+    for path in paths:
+        result = make(str(path), f"BUILD={build}", *variables)
+        said = "\n".join(line for line in result.stdout.splitlines()
+                         if not re.match(r"  (compile|link) |make: ", line))
+        if result.returncode != 0:
+            return [], said
+    return paths, said
 
 
-def prepare(exercise, command, build=BUILD, program=None):
-    """Fills the folder in which the program is graded: it, and beside it the
-    reference's others."""
-    shutil.rmtree(exercise.stand / "programs", ignore_errors=True)
+def prepare(exercise, command, paths=()):
+    """Fills the folder in which the programs are graded: they, and beside them
+    the reference's others."""
     programs = exercise.stand / "programs"
+    shutil.rmtree(programs, ignore_errors=True)
     programs.mkdir(parents=True)
-    for other in ("echo-server", "echo-client", "echo-once", "shim.so"):
-        if other != exercise.program:
-            (programs / other).symlink_to((BUILD / other).resolve())
-    mine = programs / exercise.program
+    for other in BUILD.iterdir():
+        if other.is_file() and os.access(other, os.X_OK):
+            (programs / other.name).symlink_to(other.resolve())
     if command:
+        mine = programs / exercise.program
+        mine.unlink(missing_ok=True)
         mine.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
         mine.chmod(0o755)
-    else:
-        shutil.copy(program, mine)
+    for path in paths:
+        (programs / path.name).unlink(missing_ok=True)
+        shutil.copy(path, programs)
+        (programs / path.name).chmod(0o755)
     return programs
+
+
+def certificates():
+    """The folder of those that the tests of stage 4 need, made once."""
+    made = BUILD / "certs-graded"
+    result = subprocess.run(["04-tls/make-certs.sh", "--bad", made], check=False,
+                            capture_output=True, text=True)
+    if result.returncode != 0:
+        give_up(f"no certificates for the tests: {result.stderr}")
+    return str(made.resolve())
 
 
 def limit_files():
@@ -280,25 +346,24 @@ def limit_files():
 def first_start(exercise, programs):
     """Runs the program once by itself. Returns what is wrong with its start,
     so that its own error is told first, or None."""
-    program = programs / exercise.program
-    log = programs.parent / "first-start"
-    arguments, seconds = ["127.0.0.1", "0"], 5
-    if exercise.program == "echo-client":
-        listener = socket.create_server(("127.0.0.1", 0))
-        threading.Thread(target=echo_all, args=(listener,), daemon=True).start()
-        arguments[1] = str(listener.getsockname()[1])
+    serves = exercise.variable() == "SERVER"
+    arguments = exercise.head.get("Start", "127.0.0.1 0" if serves else None)
+    if arguments is None:
+        return None
+    arguments = arguments.replace("CERTS", os.environ.get("CERTS", "")).split()
+    log, seconds = programs.parent / "first-start", 5
     with open(log, "wb") as out:
         try:
-            process = subprocess.Popen([program, *arguments], stdout=out,
-                                       stderr=out, stdin=subprocess.DEVNULL,
+            process = subprocess.Popen([programs / exercise.program, *arguments],
+                                       stdout=out, stderr=out,
+                                       stdin=subprocess.DEVNULL,
                                        preexec_fn=limit_files)
         except OSError as error:
             return f"cannot be run: {error}"
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and process.poll() is None:
         with open(log, "rb") as printed:
-            if (exercise.program == "echo-server"
-                    and re.match(rb"Listening on .*\n", printed.read(100))):
+            if serves and re.match(rb"Listening on .*\n", printed.read(100)):
                 break
         if log.stat().st_size > 1 << 20:
             break
@@ -314,15 +379,12 @@ def first_start(exercise, programs):
         return None
     if size > 1 << 20:
         return f"prints without an end; it begins with:\n{said}"
-    if exercise.program == "echo-server":
-        if said.startswith("Listening on "):
-            return None
+    if serves and not said.startswith("Listening on "):
         how = (f"has not said \"Listening on …\" after {seconds} s"
                if status is None else how_it_ended(status))
         return f"does not start. It {how}" + (f":\n{said}" if said else "")
-    if status is None:
-        return f"had not ended after {seconds} s, with an echo server" + (
-            f":\n{said}" if said else "")
+    if not serves and status is None:
+        return f"had not ended after {seconds} s" + (f":\n{said}" if said else "")
     return None
 
 
@@ -332,23 +394,13 @@ def how_it_ended(status):
     return f"ended with status {status}"
 
 
-def echo_all(listener):
-    while True:
-        try:
-            client = listener.accept()[0]
-            while data := client.recv(65536):
-                client.sendall(data)
-            client.close()
-        except OSError:
-            continue
-
-
 def run_checks(checks, programs, until, share=None, **variables):
     """Runs checks. Returns a dictionary of what was seen of each: "" if it
     passed, None if it was skipped. Those that time did not allow are missing.
     Until a check has failed, all the time there is may be used, and then no
     more than share."""
     environment = {**os.environ, "BUILD": str(programs), "EVIDENCE": "1",
+                   "HELPERS": str(ROOT / "tests/helpers"),
                    "patience": str(GRADED_SECONDS // 12),
                    "limit": str(GRADED_SECONDS // 9),
                    "BATS_TEST_TIMEOUT": str(GRADED_SECONDS // 3), **variables}
@@ -364,7 +416,7 @@ def run_checks(checks, programs, until, share=None, **variables):
             del environment[name]
     names = "|".join(re.sub(r"([\\.*^$+?(){}|[\]])", r"\\\1", check["Check"])
                      for check in checks)
-    files = sorted({check.get("In", "tests/01-echo.bats") for check in checks})
+    files = sorted({check["In"] for check in checks})
     process = subprocess.Popen(
         ["scripts/suite.sh", "--tap", "--jobs", "4", "-f", f"^({names})$", *files],
         env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -464,10 +516,10 @@ def crash_signal(raw):
 def trace(exercise, check, until):
     """Runs a check that crashed again, with the sanitizers looking on. Returns
     a line that says where, and keeps the full trace in a file."""
-    program, _ = built(exercise, None, BUILD / "sanitized", f"CFLAGS={SANITIZE}")
-    if not program:
+    paths, _ = built(exercise, BUILD / "sanitized", f"CFLAGS={SANITIZE}")
+    if not paths:
         return None
-    programs = prepare(exercise, None, program=program)
+    programs = prepare(exercise, None, paths)
     log = exercise.stand.resolve() / "trace"
     for old in exercise.stand.glob("trace*"):
         old.unlink()
@@ -492,29 +544,37 @@ def trace(exercise, check, until):
 
 class Result:
     """What the grade of an exercise came to."""
-    def __init__(self, exercise):
-        self.exercise = exercise
+    def __init__(self, exercise, command):
+        self.exercise, self.command = exercise, command
         self.points, self.of = 0, exercise.points
         self.passed, self.checks = 0, len(exercise.checks)
         self.first = []     # the block on the first failure, (label, text)
         self.title = ""     # its first line
         self.others = []    # the checks that failed besides
         self.note = ""      # instead of counts: "not begun"
+        self.seen = {}      # of each check that ran: see run_checks()
+
+
+    def counts(self, check):
+        return not (self.command and check.get("Needs") == "C")
+
+    def record(self):
+        return {"exercise": self.exercise.number, "points": self.points,
+                "of": self.of, "passed": self.passed, "checks": self.checks}
 
 
 def grade(exercise, command, until, share=None):
-    result = Result(exercise)
+    result = Result(exercise, command)
     again = f"make grade-{exercise.number}      Hint: make hint-{exercise.number}"
-    checks = [check for check in exercise.checks
-              if not (command and check.get("Needs") == "C")]
+    checks = [check for check in exercise.checks if result.counts(check)]
     result.checks = len(checks)
-    program, said = None, ""
+    paths = []
     if not command:
         if not exercise.source.exists():
             result.note = f"not begun: make start-{exercise.number}"
             return result
-        program, said = built(exercise, None)
-        if not program:
+        paths, said = built(exercise)
+        if not paths:
             lines = tidy(said).splitlines()
             result.title = f"First failure: {exercise.number} does not compile"
             result.first = [("Saw", "\n".join(lines[:12])),
@@ -522,7 +582,7 @@ def grade(exercise, command, until, share=None):
             return result
         if "warning:" in said:
             print(tidy(said))
-    programs = prepare(exercise, command, program=program)
+    programs = prepare(exercise, command, paths)
     trouble = first_start(exercise, programs)
     if trouble:
         result.title = (f"First failure: {exercise.number}, "
@@ -532,7 +592,7 @@ def grade(exercise, command, until, share=None):
                         ("Again", again)]
         return result
 
-    seen = run_checks(checks, programs, until, share)
+    seen = result.seen = run_checks(checks, programs, until, share)
     checks = [check for check in checks if seen.get(check["Check"], "") is not None]
     result.checks = len(checks)
     result.passed = sum(seen.get(check["Check"]) == "" for check in checks)
@@ -641,31 +701,61 @@ def report(results):
     return points == full
 
 
+def keep(results):
+    """What a teacher's tools read: score.json, and junit.xml, in MY."""
+    (MY / "score.json").write_text(json.dumps({
+        "points": sum(result.points for result in results),
+        "of": sum(result.of for result in results),
+        "exercises": [result.record() for result in results]}, indent=2) + "\n")
+    suites = xml.Element("testsuites")
+    for result in results:
+        exercise = result.exercise
+        suite = xml.SubElement(suites, "testsuite", tests=str(result.checks), name=
+                               f"{exercise.number} {exercise.title}",
+                               failures=str(result.checks - result.passed))
+        for check in exercise.checks:
+            name, seen = check["Check"], result.seen.get(check["Check"])
+            case = xml.SubElement(suite, "testcase", name=name,
+                                  classname=exercise.number)
+            if name not in result.seen and not result.counts(check):
+                xml.SubElement(case, "skipped", message="needs C")
+            elif name not in result.seen:
+                xml.SubElement(case, "failure", message=result.note or "not run")
+            elif seen is None:
+                xml.SubElement(case, "skipped")
+            elif seen:
+                xml.SubElement(case, "failure", message="failed").text = printable(
+                    "\n".join(what_was_seen(seen)))
+    xml.indent(suites)
+    xml.ElementTree(suites).write(MY / "junit.xml", encoding="utf-8",
+                                  xml_declaration=True)
+
+
 def grade_all(numbers):
     adopt_orphans()
     for wish in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(wish, lambda *_: sys.exit(130))
-    until = time.monotonic() + GRADED_SECONDS
+    if any(number[0] == "4" for number in numbers) and "CERTS" not in os.environ:
+        os.environ["CERTS"] = certificates()
     results = []
     try:
-        for at, number in enumerate(numbers):
+        for number in numbers:
             exercise = Exercise(number)
-            variable = exercise.program.removeprefix("echo-").upper()
-            command = os.environ.get(variable)
+            command = os.environ.get(exercise.variable())
             if command and len(numbers) > 1:
-                give_up(f"{variable}=… is for one exercise: make grade-N.M")
-            if command:  # to be understood from any folder
-                shlex.split(command)
-            now = time.monotonic()
+                give_up(f"{exercise.variable()}=… is for one exercise: "
+                        "make grade-N.M")
             exercise.stand.mkdir(parents=True, exist_ok=True)
-            share = now + (until - now) / (len(numbers) - at)
-            result = grade(exercise, command, until, share)
+            # All that a stage needs to fail takes no longer than it to pass.
+            now = time.monotonic()
+            share = now + GRADED_SECONDS / min(len(numbers), 4)
+            result = grade(exercise, command, now + GRADED_SECONDS, share)
             results.append(result)
-            (exercise.stand / "score.json").write_text(json.dumps({
-                "exercise": number, "points": result.points, "of": result.of,
-                "passed": result.passed, "checks": result.checks}) + "\n")
+            (exercise.stand / "score.json").write_text(
+                json.dumps(result.record()) + "\n")
     finally:
         end_children()
+    keep(results)
     return report(results)
 
 
@@ -690,7 +780,7 @@ def solution(exercise):
         give_up(f"your last result is {points}/{full}. The way to the rest teaches "
                 f"more than the answer: make hint-{exercise.number}. To see it "
                 f"all the same: make solution-{exercise.number} SHOW=anyway")
-    ours = exercise.reference().replace('"../common/', '"../../common/')
+    ours = moved(exercise, exercise.reference())
     mine = exercise.source.read_text(encoding="utf-8", errors="replace")
     sys.stdout.writelines(difflib.unified_diff(
         mine.splitlines(True), ours.splitlines(True),
@@ -699,6 +789,11 @@ def solution(exercise):
 
 def main(arguments):
     os.chdir(ROOT)
+    if arguments == ["grade"]:
+        numbers = [number for number in exercises() if (MY / number).is_dir()]
+        if not numbers:
+            give_up("nothing is begun: make start-1.1")
+        return 0 if grade_all(numbers) else 1
     if len(arguments) != 2 or not re.fullmatch(r"\d(\.\d)?", arguments[1]):
         sys.exit(__doc__)
     what, number = arguments
@@ -715,4 +810,8 @@ def main(arguments):
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except BrokenPipeError:  # who read the report has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(1)
