@@ -150,6 +150,15 @@ def checks_of(found, suite):
             for block in found if block[0][0] == "Check"]
 
 
+def door(verb, number, **variables):
+    """What to type for it, with what had to be typed this time."""
+    words = [f"make {verb}-{number}"]
+    if MY != Path("my"):
+        words.append(f"MY={shlex.quote(str(MY))}")
+    return " ".join(words + [f"{name}={shlex.quote(value)}"
+                             for name, value in variables.items()])
+
+
 def exercises(stage=""):
     return sorted(path.parent.name
                   for path in ROOT.glob("exercises/*/exercise")
@@ -231,16 +240,17 @@ def start(exercise):
         text = base.source.read_text(encoding="utf-8")
     else:
         give_up(f"{exercise.number} begins with your finished {base.number}: "
-                f"make grade-{base.number}; or with the reference's: make "
-                f"start-{exercise.number} FROM=reference")
+                f"{door('grade', base.number)}; or with the reference's: "
+                f"{door('start', exercise.number, FROM='reference')}")
     exercise.mine.mkdir(parents=True, exist_ok=True)
     if text is not None:
         exercise.source.write_text(text, encoding="utf-8")
     print(f"{exercise.number} {exercise.title} {exercise.head['Stars']}, "
           f"{exercise.points} points: {exercise.source}\n")
-    print(textwrap.fill(exercise.head["Task"], 80) + "\n")
-    print(f"Then   make grade-{exercise.number}")
-    print(f"Hint   make hint-{exercise.number}")
+    task = exercise.head["Task"].replace(f"my/{exercise.number}", str(exercise.mine))
+    print(textwrap.fill(task, 80) + "\n")
+    print(f"Then   {door('grade', exercise.number)}")
+    print(f"Hint   {door('hint', exercise.number)}")
 
 
 # --- Running what may hang, crash or flood ------------------------------------
@@ -295,15 +305,15 @@ def built(exercise, build=BUILD, *variables):
     no path if it failed."""
     if not exercise.file.endswith(".c"):
         return [exercise.source], ""
-    paths = [build / exercise.mine / program for program in exercise.programs]
+    paths = [f"{build}/{exercise.mine}/{program}" for program in exercise.programs]
     said = ""
     for path in paths:
-        result = make(str(path), f"BUILD={build}", *variables)
+        result = make(path, f"BUILD={build}", *variables)
         said = "\n".join(line for line in result.stdout.splitlines()
                          if not re.match(r"  (compile|link) |make: ", line))
         if result.returncode != 0:
-            return [], said
-    return paths, said
+            return [], said or result.stdout
+    return [Path(path) for path in paths], said
 
 
 def prepare(exercise, command, paths=()):
@@ -565,13 +575,15 @@ class Result:
 
 def grade(exercise, command, until, share=None):
     result = Result(exercise, command)
-    again = f"make grade-{exercise.number}      Hint: make hint-{exercise.number}"
+    given = {exercise.variable(): command} if command else {}
+    again = (f"{door('grade', exercise.number, **given)}      "
+             f"Hint: {door('hint', exercise.number)}")
     checks = [check for check in exercise.checks if result.counts(check)]
     result.checks = len(checks)
     paths = []
     if not command:
         if not exercise.source.exists():
-            result.note = f"not begun: make start-{exercise.number}"
+            result.note = f"not begun: {door('start', exercise.number)}"
             return result
         paths, said = built(exercise)
         if not paths:
@@ -696,7 +708,7 @@ def report(results):
         for result in results if len(results) == 1 else results[-1:]:
             print(f"Now you can {result.exercise.head['Now you can']}")
             print(f"Next: {result.exercise.head['Next']}")
-            print(f"Compare: make solution-{result.exercise.number}")
+            print(f"Compare: {door('solution', result.exercise.number)}")
     print(f"SCORE {points}/{full}")
     return points == full
 
@@ -774,12 +786,12 @@ def hint(exercise):
 
 def solution(exercise):
     if not exercise.source.exists():
-        give_up(f"not begun: make start-{exercise.number}")
+        give_up(f"not begun: {door('start', exercise.number)}")
     if not exercise.finished() and os.environ.get("SHOW") != "anyway":
         points, full = exercise.score()
         give_up(f"your last result is {points}/{full}. The way to the rest teaches "
-                f"more than the answer: make hint-{exercise.number}. To see it "
-                f"all the same: make solution-{exercise.number} SHOW=anyway")
+                f"more than the answer: {door('hint', exercise.number)}. To see it all "
+                f"the same: {door('solution', exercise.number, SHOW='anyway')}")
     ours = moved(exercise, exercise.reference())
     mine = exercise.source.read_text(encoding="utf-8", errors="replace")
     sys.stdout.writelines(difflib.unified_diff(
@@ -792,7 +804,7 @@ def main(arguments):
     if arguments == ["grade"]:
         numbers = [number for number in exercises() if (MY / number).is_dir()]
         if not numbers:
-            give_up("nothing is begun: make start-1.1")
+            give_up(f"nothing is begun: {door('start', '1.1')}")
         return 0 if grade_all(numbers) else 1
     if len(arguments) != 2 or not re.fullmatch(r"\d(\.\d)?", arguments[1]):
         sys.exit(__doc__)

@@ -226,7 +226,7 @@ reference_scores_all() { # STAGE
     assert_line --partial 'question 2 of'
     my learner solution-1.1
     assert_failure
-    assert_output --partial 'make solution-1.1 SHOW=anyway'
+    assert_output --partial 'make solution-1.1 MY=my-learner SHOW=anyway'
     my learner solution-1.1 SHOW=anyway
     assert_line '-/* mine */'
 }
