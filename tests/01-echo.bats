@@ -441,6 +441,12 @@ PYTHON
     assert_equal "$sockets" 3
 }
 
+# traces_writes MESSAGE: what the client hears of a full disk
+traces_writes() {
+    strace -qq -o "$tmp/writes" -e trace=write "$build/echo-client" 127.0.0.1 "$port" "$1" <<<data >/dev/full || true
+    sed -n '/^write(1,/s/^/evidence: /p' "$tmp/writes"
+}
+
 @test "a full disk on standard output is an error" {
     for buffered in -oL -o0 -o4096; do
         run timeout 5 bash -c 'stdbuf "$2" "$1"/echo-server -h >/dev/full' - "$build" $buffered
@@ -451,12 +457,12 @@ PYTHON
     assert_failure 1
     assert_output "echo-server: standard output: No space left on device"
     start_server echo-server 127.0.0.1 0
-    run bash -c '"$1"/echo-client 127.0.0.1 "$2" >/dev/full' - "$build" "$port"
-    assert_failure 1
-    assert_output "echo-client: standard output: No space left on device"
-    run bash -c 'echo data | "$1"/echo-client 127.0.0.1 "$2" - >/dev/full' - "$build" "$port"
-    assert_failure 1
-    assert_output "echo-client: standard output: No space left on device"
+    for message in 'Hello, world' -; do
+        run bash -c 'echo data | "$1"/echo-client 127.0.0.1 "$2" "$3" >/dev/full' - "$build" "$port" "$message"
+        [[ $status -ne 0 || -z ${EVIDENCE:-} ]] || traces_writes "$message"
+        assert_failure 1
+        assert_output "echo-client: standard output: No space left on device"
+    done
     serves
 }
 
@@ -560,14 +566,16 @@ PYTHON
 
 @test "a client that says nothing is closed after -t, with a line that names it" {
     start_server echo-server -t 0.3 127.0.0.1 0
-    run timeout "${limit:-20}" python3 - "$port" <<'PYTHON'
+    python3 - "$port" 3>&- <<'PYTHON' &
 import socket, sys, time
 began = time.monotonic()  # before: the server may see it first
 client = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
 assert client.recv(1) == b""
 assert time.monotonic() - began > 0.28, "closed too early"
 PYTHON
-    assert_success
+    local silent=$!
+    started+=("$silent")
+    ended "$silent" 0
     run sed 's/:[0-9]*: /:PORT: /' "$tmp/err"
     assert_output "echo-server: connection from 127.0.0.1:PORT: Connection timed out"
     serves
@@ -746,9 +754,17 @@ PYTHON
 
 # --- The client and bad servers ----------------------------------------------
 
+# counts_ends: how often the client learns in a second that the stream has ended
+counts_ends() {
+    start_peer early listen 127.0.0.1 0 receive 12 send Hel close
+    timeout 1 strace -qq -o "$tmp/calls" -e trace=recvfrom,read "$build/echo-client" 127.0.0.1 "$peer_port" >/dev/null 2>&1 || true
+    echo "evidence: recv() said $(grep -c '^recvfrom.* = 0$' "$tmp/calls") times that the stream has ended"
+}
+
 @test "a server that closes early: how much came, and status 1" {
     start_peer bad listen 127.0.0.1 0 receive 12 send Hel close
     run client 127.0.0.1 "$peer_port"
+    [[ $status -ne 137 || -z ${EVIDENCE:-} ]] || counts_ends
     assert_failure 1
     assert_output "echo-client: receive from 127.0.0.1:$peer_port: connection closed early, got 3 of 12 bytes"
 }

@@ -233,6 +233,9 @@ sys.stdout.buffer.write(bytes(range(256)) * 100 + bytes(5000) + b"end")' >"$tmp/
         start_peer brief connect 127.0.0.1 "$port" random 20000 half-close say sent receive 20000 end
         wait_for grep -q sent "$tmp/brief"
         kill -CONT "$server"
+        wait_for gone "$peer"
+        ! grep -q 'peer: ' "$tmp/brief" || ! peer connect "$host" "$port" random 20000 receive 20000 ||
+            echo "evidence: who does not half-close gets all"
         ended "$peer" 0
         stop_server
     done
@@ -259,6 +262,9 @@ sys.stdout.buffer.write(bytes(range(256)) * 100 + bytes(5000) + b"end")' >"$tmp/
             read -ra limits <<<"LD_PRELOAD=$build/shim.so $limits"
             server_env=("${limits[@]}")
             start -q
+            # So few that what comes back tells what is wrong.
+            run peer connect 127.0.0.1 "$port" send abcdefgh expect abcdefgh
+            assert_output ''
             crowd 10 talk
             stops_without_a_word
         done
@@ -515,6 +521,7 @@ PYTHON
     for server_under_test in "${servers[@]}"; do
         start -q
         start_crowd dribblers 900 dribble
+        [[ -z ${EVIDENCE:-} ]] || fewer 900
         crowd_says "900 served"
         serves
         crowd 10 talk
@@ -530,6 +537,7 @@ PYTHON
         local before grown
         before=$(resident "$server")
         start_crowd deaf 50 deaf
+        [[ -z ${EVIDENCE:-} ]] || grows
         crowd_says '50 served'
         serves
         crowd 10 talk
@@ -672,6 +680,7 @@ PYTHON
             -e inject="$waits":delay_exit=1500000:when=3)
         start -t 1
         peer connect 127.0.0.1 "$port" send hello expect hello send again half-close end || true
+        [[ -z ${EVIDENCE:-} ]] || ! gone "$server" || otherwise -t 0.3
         serves
         stop_server
         run grep -v 'Connection timed out' "$tmp/err"
@@ -930,6 +939,7 @@ print("all came back", flush=True)
 time.sleep(60)
 PYTHON
         wait_for grep -q 'all came back' "$tmp/said"
+        wait_for waits "$server"
     done
     for server_under_test in "${servers[@]}" discard-server; do
         wait_for waits "${processes[$server_under_test]}"
@@ -937,7 +947,8 @@ PYTHON
     done
     sleep 1
     for server_under_test in "${servers[@]}" discard-server; do
-        (($(ticks "${processes[$server_under_test]}") == before[$server_under_test])) ||
+        server=${processes[$server_under_test]}
+        (($(ticks "$server") == before[$server_under_test])) ||
             fail "the server is busy waiting"
     done
 }
@@ -1020,6 +1031,7 @@ PYTHON
             start
             # Each client makes at least one wait end.
             [[ $wait -eq 1 ]] || peer connect 127.0.0.1 "$port" send x half-close end || true
+            [[ -z ${EVIDENCE:-} ]] || takes_two "$server"
             ended "$server" 0
         done
     done
@@ -1293,6 +1305,10 @@ multiconn-client: 2 of 2 connections failed"
     run timeout 20 "${net[@]}" env ASAN_OPTIONS=detect_leaks=0:verify_asan_link_order=0 strace -qq -o /dev/null \
         -E "LD_PRELOAD=$build/shim.so" -e trace=pselect6 -e inject=pselect6:error=EINTR:when=1 \
         "$build/multiconn-client" -q -t 0.5 two.example "$full_port" 1
+    if [[ $status -ne 0 && ${EVIDENCE:-} ]] &&
+        timeout 20 "${net[@]}" env "LD_PRELOAD=$build/shim.so" "$build/multiconn-client" -q -t 0.5 two.example "$full_port" 1; then
+        echo "evidence: without a signal, the second address is served"
+    fi
     assert_success
 }
 
@@ -1300,6 +1316,11 @@ multiconn-client: 2 of 2 connections failed"
     server_under_test=${servers[0]}
     start -q
     run timeout 20 env "LD_PRELOAD=$build/shim.so" "$build/multiconn-client" -q two.example "$port" 3
+    if [[ $status -ne 0 && ${EVIDENCE:-} ]]; then
+        timeout 20 strace -qq -o "$tmp/calls" -E "LD_PRELOAD=$build/shim.so" -e trace=sendto,recvfrom,read,write \
+            "$build/multiconn-client" -q two.example "$port" 1 2>/dev/null || true
+        sed -n '/ECONNREFUSED/s/^/evidence: the client calls /p' "$tmp/calls"
+    fi
     assert_success
     run timeout 20 env "LD_PRELOAD=$build/shim.so" "$build/c10k-client" -q two.example "$port" 3
     assert_success
@@ -1567,6 +1588,47 @@ ends_apart() {
 apart() { tmp=$BATS_TEST_TMPDIR/${server_under_test// /}; }
 
 half_open_or_gone() { gone "$2" || ss -tn state syn-sent "dport = :$1" | grep -q ":$1"; }
+
+# For evidence: another server of the same kind, of which only this is told.
+# otherwise OPTION...: whether it survives a client that it gives up
+# fewer COUNT: whether it survives 50 clients where it has ended with so many
+# And of the server under test:
+# grows: how much memory it has used for clients that do not read
+# takes_two PROCESS: whether a second signal ends it
+otherwise() {
+    local server port host tmp=$BATS_TEST_TMPDIR/otherwise server_env=()
+    mkdir -p "$tmp"
+    start "$@"
+    peer connect 127.0.0.1 "$port" send hello expect hello end >"$tmp/end" 2>&1 || true
+    gone "$server" || echo "evidence: another one survives a time-out that is not late"
+}
+fewer() {
+    patience=60 wait_for says_or_gone "$1 served"
+    ! grep -q "$1 served" "$crowd_output" || return 0
+    gone "$server" || return 0
+    local server port host crowd crowd_output tmp=$BATS_TEST_TMPDIR/fewer
+    mkdir -p "$tmp"
+    start -q
+    start_crowd dribblers 50 dribble
+    patience=60 wait_for says_or_gone '50 served'
+    ! grep -q '50 served' "$crowd_output" || gone "$server" || echo "evidence: another one serves 50 such clients"
+}
+grows() {
+    patience=60 wait_for says_or_gone '50 served'
+    grep -q '50 served' "$crowd_output" || gone "$server" ||
+        echo "evidence: the server's memory grew by $(($(awk '/^VmHWM/ { print $2 }' "/proc/$server/status") - before)) kB"
+}
+takes_two() {
+    for _ in {1..400}; do
+        ! gone "$1" || return 0
+        sleep 0.01
+    done
+    kill "$1"
+    for _ in {1..100}; do
+        ! gone "$1" || { echo "evidence: a second signal ends the server" && fail "the first one did not"; }
+        sleep 0.01
+    done
+}
 
 stops_without_a_word() {
     stop_server

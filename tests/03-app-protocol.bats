@@ -1417,6 +1417,7 @@ print(count[0])' <&"$reader") >= $1))
     host=127.0.0.1 port=0
     ! sanitized || export SANITIZED=1
     run app_peer hostile-servers "$build/$client_name" "${app_client[@]:1}"
+    [[ -z ${EVIDENCE:-} || $status -eq 0 ]] || ! grep -aqzx clock "$build/$client_name" || echo "evidence: the client asks clock()"
     assert_success
     [[ $output =~ ([0-9]+)\ servers ]]
     ((BASH_REMATCH[1] > 200)) || fail "$output"

@@ -79,6 +79,7 @@ question() { printf '\0\153{"byteorder": "big", "content-type": "text/json", "co
 @test "our echo client and server: the message comes back, both narrate, -q does not" {
     echo_server
     run --separate-stderr echo_client localhost "$port"
+    [[ -z ${EVIDENCE:-} || -z $stderr ]] || echo "evidence: our client says: $stderr" "; another: $(tls_peer serves echo 2>&1)"
     assert_success
     assert_output "Received 'Hello, world'"
     assert_equal "$stderr" ""
@@ -350,6 +351,8 @@ TABLE
         with_zoo "$beast"
         run app_client localhost "$port" search ring
         if [[ -z $verdict ]]; then
+            [[ -z ${EVIDENCE:-} || $status -eq 0 ]] || echo "evidence: $beast: $(grep -c BEGIN "$zoo/$beast.pem") certificates in the file, $(
+                openssl s_client -connect "127.0.0.1:$port" -showcerts </dev/null 2>/dev/null | grep -c BEGIN) shown"
             assert_equal "$beast: $status, $output" "$beast: 0, $ring"
             stops_without_a_word
         else
@@ -384,6 +387,7 @@ TABLE
         if [[ $alert == good ]]; then
             assert_equal "$beast: $status, $output" "$beast: 0, $ring"
         else
+            [[ -z ${EVIDENCE:-} || $status -ne 0 ]] || echo "evidence: who has no certificate is told: $(app_client localhost "$port" search ring 2>&1)"
             assert_equal "$beast: $status, $output" "$beast: 1, tls-app-client: response from 127.0.0.1:$port: ${alert//_/ }"
             complaints=$((complaints + 1))
             assert_equal "$(complaint $complaints)" "tls-app-server: connection from A: certificate of '${verdict/:/\':}"
@@ -460,6 +464,12 @@ TABLE
             assert_equal "$beast for $name: $output" "$beast for $name: $ring"
             assert_success
         else
+            [[ -z ${EVIDENCE:-} || $output != "$ring" ]] || {
+                echo "evidence: for nobody.example: $(app_client --name nobody.example 127.0.0.1 "$port" search ring 2>&1)"
+                echo "evidence: with another CA: $(app_client --ca "$zoo/other-ca.pem" --name nobody.example 127.0.0.1 "$port" search ring 2>&1)"
+                grep -azqxE 'X509_VERIFY_PARAM_(set|add)1_host|SSL_(set|add)1_host|X509_check_host' "$build/tls-app-client" ||
+                    echo "evidence: the client calls no function that takes the name to compare"
+            }
             assert_equal "$beast for $name: $output" "$beast for $name: tls-app-client: handshake with 127.0.0.1:$port: ${verdicts[$verdict]}"
             assert_failure 1
         fi
@@ -532,9 +542,15 @@ TABLE
     assert_output "Received 'Hello, world'"
     neither="certificate of '/CN=localhost': who signed it is neither trusted nor shown (unable to get local issuer certificate)"
     run timeout 20 env SSL_CERT_FILE=/dev/null SSL_CERT_DIR="$tmp/none" "$build/tls-echo-client" localhost "$port"
+    [[ -z ${EVIDENCE:-} || $status -ne 0 ]] || {
+        echo "evidence: where no CA is trusted, the client says: $output"
+        output=$(env SHIM_VERIFY= "LD_PRELOAD=$build/shim.so" "$build/tls-echo-client" --ca "$ca" localhost "$port" 2>&1 >/dev/null 3>&-)
+        echo "evidence: OpenSSL ${output:-is told nothing about verification}"
+    }
     assert_failure 1
     assert_output "tls-echo-client: handshake with 127.0.0.1:$port: $neither"
     run timeout 20 env SSL_CERT_FILE="$ca" "$build/tls-echo-client" --ca "$zoo/other-ca.pem" localhost "$port"
+    [[ -z ${EVIDENCE:-} || $status -ne 0 ]] || echo "evidence: with another CA than the server's, the client says: $output"
     assert_failure 1
     assert_output "tls-echo-client: handshake with 127.0.0.1:$port: $neither"
     # Nor may a client be one that the system trusts.
@@ -687,6 +703,11 @@ sys.exit(os.waitstatus_to_exitcode(status))' "$build/$program" --cert encrypted.
             read -ra options <<<"$options"
             timeout 10 openssl s_client -connect "127.0.0.1:$port" "${options[@]}" </dev/null >"$tmp/s_client" 2>&1 3>&- || true
             run cat "$tmp/s_client"
+            [[ -z ${EVIDENCE:-} || $output == *"SSL alert number"* ]] || {
+                echo "evidence: taken: ${options[*]}"
+                ! timeout 10 openssl s_client -connect "127.0.0.1:$port" -tls1_2 -cipher AES128-CCM </dev/null >/dev/null 2>&1 3>&- ||
+                    echo "evidence: taken: AES128-CCM, which is not even among OpenSSL's default"
+            }
             assert_output --partial "SSL alert number $alert"
         done <<'TABLE'
 70 -tls1 -cipher ALL:@SECLEVEL=0
@@ -967,7 +988,7 @@ TABLE
     app_server -t 1
     before=$(descriptors "$server")
     local count
-    count=$(tls_peer late 1)
+    count=$(tls_peer late 1 "$server")
     assert_equal "$(grep -c 'handshake not complete after 1 s$' "$tmp/err")" "$count"
     assert_equal "$(wc -l <"$tmp/err")" "$count"
     recovers
@@ -1019,7 +1040,8 @@ TABLE
 @test "100 connections that rest take at most 25 kB each, and no time" {
     # Those that kept their buffers would take 31.
     app_server -q
-    "$python3" tests/helpers/tls_peer.py idle "$host" "$port" 100 "$server" "$(kilobytes 25)" >"$tmp/idle" 2>&1 3>&- < <(exec sleep 60 3>&-) &
+    peer_output=$tmp/idle
+    "$python3" tests/helpers/tls_peer.py idle "$host" "$port" 100 "$server" "$(kilobytes 25)" >"$peer_output" 2>&1 3>&- < <(exec sleep 60 3>&-) &
     peer=$!
     started+=("$peer")
     wait_for grep -q . "$tmp/idle"
@@ -1068,6 +1090,7 @@ TABLE
     app_server -q --ca "$ca"
     for _ in {1..10}; do
         run app_client localhost "$port" hello "$big" "$big" "$big" "$big" "$big"
+        [[ -z ${EVIDENCE:-} || $status -ne 0 ]] || echo "evidence: a stranger's certificate: $(app_client --cert "$zoo/client-unknown-ca.pem" --key "$zoo/client-unknown-ca-key.pem" localhost "$port" search ring 2>&1)"
         assert_failure 1
         assert_output "tls-app-client: response from 127.0.0.1:$port: tlsv13 alert certificate required"
     done
@@ -1144,7 +1167,9 @@ TABLE
         start_scene session resumes-after yes client
         cp "$zoo/good-rsa.pem" "$live/server.pem"
         cp "$zoo/good-rsa-key.pem" "$live/server-key.pem"
+        [[ -z ${EVIDENCE:-} ]] || ticket_key >"$tmp/key-before"
         reloads $workers
+        [[ -z ${EVIDENCE:-} ]] || ticket_key | cmp -s - "$tmp/key-before" || echo "evidence: a reload changes the key of the tickets"
         echo >&7
         ended "$peer" 0
         start_scene session resumes-after no client
@@ -1282,14 +1307,14 @@ TABLE
 
 @test "--keylog: a file for its owner alone, with what deciphers a capture" {
     echo_server
+    run echo_client --keylog "$tmp/new" localhost "$port"
+    assert_equal "a new one: $(stat -c %a "$tmp/new")" "a new one: 600"
     install -m 666 /dev/null "$tmp/keys"
-    for mode in 600 600; do
+    for _ in 1 2; do
         run echo_client --keylog "$tmp/keys" localhost "$port"
         assert_success
-        assert_equal "$(stat -c %a "$tmp/keys")" $mode
+        assert_equal "$(stat -c %a "$tmp/keys")" 600
     done
-    run echo_client --keylog "$tmp/new" localhost "$port"
-    assert_equal "$(stat -c %a "$tmp/new")" 600
     run grep -Ec '^(CLIENT|SERVER)_TRAFFIC_SECRET_0 [0-9a-f]{64} [0-9a-f]{96}$' "$tmp/keys"
     assert_output 4
     run app_client --keylog "$tmp/nowhere/keys" localhost "$port" search ring
@@ -1477,8 +1502,9 @@ start_scene() {
     local input=$tmp/input.$RANDOM name=$1
     shift
     mkfifo "$input"
-    : >"$tmp/$name"
-    "$python3" tests/helpers/tls_peer.py "$1" "$host" "$port" "${@:2}" <"$input" >"$tmp/$name" 2>&1 3>&- &
+    peer_output=$tmp/$name
+    : >"$peer_output"
+    "$python3" tests/helpers/tls_peer.py "$1" "$host" "$port" "${@:2}" <"$input" >"$peer_output" 2>&1 3>&- &
     peer=$!
     started+=("$peer")
     exec 7>"$input"
@@ -1496,6 +1522,11 @@ reloads() {
     kill -HUP "$server"
     wait_for reloaded "$1"
 }
+# ticket_key: the name of the key that tickets are encrypted with
+ticket_key() {
+    openssl s_client -connect "127.0.0.1:$port" -tls1_2 -cert "$CERTS/client.pem" -key "$CERTS/client-key.pem" </dev/null 2>/dev/null |
+        sed -n '/session ticket:/{n;p;}' | cut -c 1-60
+}
 reloaded() { (($(grep -c '^Reloaded the certificates$' "$tmp/out") == $1)); }
 fingerprint() { openssl x509 -in "$1" -outform DER | sha256sum | cut -d ' ' -f 1; }
 # shows_number 0|1: is it the certificate that was put there?
@@ -1508,7 +1539,8 @@ shows_number() {
 # tls_server KIND [WISH...]: the server of tls_peer.py, what it says goes to
 # $tmp/told
 tls_server() {
-    : >"$tmp/told"
+    peer_output=$tmp/told
+    : >"$peer_output"
     "${net[@]}" "$python3" tests/helpers/tls_peer.py serve 127.0.0.1 0 "$@" >"$tmp/told" 2>&1 </dev/null 3>&- &
     peer=$!
     started+=("$peer")

@@ -104,7 +104,8 @@ bracketed() {
 start_peer() {
     local name=$1
     shift
-    : >"$tmp/$name"
+    peer_output=$tmp/$name
+    : >"$peer_output"
     "${net[@]}" python3 tests/helpers/peer.py "$@" \
         >"$tmp/$name" 2>&1 3>&- < <(exec sleep 60 3>&-) &
     peer=$!
@@ -239,7 +240,7 @@ common_setup() {
 # begin with that word: what became of the server, what it said, and how what
 # came back differs from what was sent
 evidence() {
-    local status=0 before
+    local status=0 before used
     if [[ -z ${server:-} || ${BATS_TIMED_OUT:-} ]]; then
         : # there is none, or bats has ended it
     elif gone "$server"; then
@@ -250,14 +251,41 @@ evidence() {
             echo "evidence: the server has ended, with exit status $status"
         fi
     else
-        before=$(wake_ups "$server")
+        before=$(wake_ups "$server") used=$(ticks "$server")
         sleep 1.2
+        used=$(($(ticks "$server") - used))
         echo "evidence: the server is alive, woke $(($(wake_ups "$server") - before)) times in 1.2 s, and has $(sockets "$server") sockets"
+        doing "$server" $used | sed 's/^/evidence: the server /'
+        [[ -z ${port:-} || $(unread) -eq 0 ]] || echo "evidence: $(unread) bytes have come for the server, and wait in the kernel"
+        ! grep -qs '^tfd:.* events: *8' "/proc/$server/fdinfo"/* || echo "evidence: the server's epoll is edge-triggered"
     fi
     [[ ! -s $tmp/err ]] || tail -n 3 "$tmp/err" | cut -c 1-300 | sed 's/^/evidence: the server said: /'
+    [[ ! -s ${peer_output:-/dev/null} ]] || tail -n 3 "$peer_output" | cut -c 1-300 | sed 's/^/evidence: the peer said: /'
     [[ ! -s $tmp/client ]] || tail -n 3 "$tmp/client" | cut -c 1-300 | sed 's/^/evidence: the client said: /'
     [[ ! -e $tmp/in || ! -e $tmp/back ]] || python3 tests/helpers/compare.py "$tmp/in" "$tmp/back"
 }
+
+# doing PROCESS TICKS: which system call it waits in, or, if it has used more
+# than a few ticks instead or makes many, some of those that it makes; nothing
+# where strace may not look
+doing() {
+    local number
+    read -r number _ 2>/dev/null <"/proc/$1/syscall" || true
+    if (($2 == 0)) && [[ $number == "$(cc -E -P - <<<$'#include <sys/syscall.h>\nSYS_sendto' | tail -n 1)" ]]; then
+        echo 'waits in sendto()' # and strace would end the wait
+        return
+    fi
+    timeout 0.3 strace -qq -o "$tmp/doing" -p "$1" 2>/dev/null
+    [[ -s $tmp/doing ]] || return 0
+    if (($2 > 12 || $(wc -l <"$tmp/doing") > 50)); then
+        echo "does not wait: $(wc -l <"$tmp/doing") calls in 0.3 s, such as"
+        sed -En '11,16{s/\[([^]]{20})[^]]*\]/[\1 …]/g; s/^/calls /; p}' "$tmp/doing" | cut -c 1-250
+    else
+        head -n 1 "$tmp/doing" |
+            sed -E 's/^restart_syscall\(<\.\.\. resuming interrupted (system call )?/(/; s/^\(?([a-z0-9_]+).*/waits in \1()/'
+    fi
+}
+unread() { "${net[@]}" ss -tnH "sport = :$port" | awk '{ sum += $2 } END { print sum + 0 }'; }
 wake_ups() { awk '/^voluntary/ { print $2 }' "/proc/$1/status"; }
 sockets() { find "/proc/$1/fd" -lname 'socket:*' | wc -l; }
 

@@ -17,6 +17,7 @@
  *   SHIM_TAKEN=N     before the Nth accept(), another process has taken the
  *                    first client in the queue
  *   SHIM_RESOLVER=N  getnameinfo() takes N seconds to find a name
+ *   SHIM_VERIFY=     what OpenSSL is asked to verify, on standard error
  *
  * close() spoils errno, as it may; the time of day jumps an hour ahead each
  * time that it is asked for; and the name "two.example" has the addresses
@@ -29,6 +30,7 @@
 #include <netdb.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -285,7 +287,38 @@ int getnameinfo(const struct sockaddr *restrict address, socklen_t len,
                 socklen_t, int) = dlsym(RTLD_NEXT, "getnameinfo");
     const char *text = getenv("SHIM_RESOLVER");
 
-    if (text != NULL && (flags & NI_NUMERICHOST) == 0)
+    if (text != NULL && (flags & NI_NUMERICHOST) == 0) {
+        dprintf(STDERR_FILENO, "getnameinfo() asks a name server\n");
         sleep((unsigned)strtoul(text, NULL, 10));
+    }
     return real(address, len, host, host_len, port, port_len, flags);
+}
+
+/* --- Whom OpenSSL verifies ------------------------------------------------ */
+
+static void tell_verification(int mode, void *callback)
+{
+    static const char *const words[] = {"nobody", "the peer"};
+
+    if (getenv("SHIM_VERIFY") != NULL)
+        dprintf(STDERR_FILENO, "verifies %s%s\n", words[mode & 1],
+                callback != NULL ? ", by a callback" : "");
+}
+
+void SSL_CTX_set_verify(void *context, int mode, void *callback)
+{
+    void (*real)(void *, int, void *) =
+        (void (*)(void *, int, void *))dlsym(RTLD_NEXT, __func__);
+
+    tell_verification(mode, callback);
+    real(context, mode, callback);
+}
+
+void SSL_set_verify(void *ssl, int mode, void *callback)
+{
+    void (*real)(void *, int, void *) =
+        (void (*)(void *, int, void *))dlsym(RTLD_NEXT, __func__);
+
+    tell_verification(mode, callback);
+    real(ssl, mode, callback);
 }

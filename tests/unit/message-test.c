@@ -614,6 +614,14 @@ static void big_announcement(void)
     long before;
 
     put_message(&bytes, BINARY("1073741824"), "abc", 3);
+    now_at("a length over the limit");
+    decoder_start(&decoder, GIB - 1);
+    count_memory(0, false);
+    CHECK(decode(&decoder, buffer_head(&bytes), bytes.len) == DECODE_ERROR);
+    CHECK(memory_at_most() < 131072);
+    decoder_next(&decoder);
+
+    now_at("a length within the limit");
     decoder_start(&decoder, GIB);
     count_memory(0, false);
     CHECK(decode(&decoder, buffer_head(&bytes), bytes.len) == DECODE_MORE);
