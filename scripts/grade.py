@@ -4,6 +4,7 @@
 usage: grade.py start N.M | grade N.M | hint N.M | solution N.M
        grade.py start N | grade N      the first of a stage; all of it
        grade.py grade                  all that is begun
+       grade.py name CHECK <OUTPUT     the mistake that bats' output shows
 
 What is taken from the environment: FROM=reference (start), SERVER, CLIENT or
 TOOL=COMMAND (grade: the program to grade instead of the one in my/),
@@ -17,10 +18,14 @@ suite, which is run with BUILD set to a folder in which the learner's program
 stands beside the reference's others. The checks that the skeleton would pass
 are not among them, so that points are only for what was written.
 
-exercises/signatures says by what each mistake of the museum is known.
+By what each mistake of the museum is known, its card in tests/mistakes says:
+"Seen" is a pattern for what bats prints of the test that it is "Caught by" (or
+"Also caught by"), "Seen anywhere" one for any check. It is never the line of a
+test or a time, and no other mistake leaves what it finds.
 """
 import ctypes
 import difflib
+import functools
 import json
 import os
 import re
@@ -55,19 +60,21 @@ def give_up(text):
 # --- Exercises ----------------------------------------------------------------
 
 def blocks(path):
-    """The blocks of a data file, as lists of (field, text). Wrapped lines are
-    indented."""
-    result = [[]]
+    """The blocks of a data file, one after the other, as lists of (field,
+    text). Wrapped lines are indented."""
+    block = []
     for line in path.read_text(encoding="utf-8").splitlines():
-        if not line:
-            result.append([])
-        elif line[0] == " ":
-            field, text = result[-1][-1]
-            result[-1][-1] = (field, f"{text} {line.strip()}")
-        elif line[0] != "#":
+        if not line and block:
+            yield block
+            block = []
+        elif line[:1] == " ":
+            field, text = block[-1]
+            block[-1] = (field, f"{text} {line.strip()}")
+        elif line[:1] not in ("", "#"):
             field, _, text = line.partition(": ")
-            result[-1].append((field, text))
-    return [block for block in result if block]
+            block.append((field, text))
+    if block:
+        yield block
 
 
 class Exercise:
@@ -504,16 +511,24 @@ def what_was_seen(raw):
     return unique[:9] or ["that the check failed, and no more"]
 
 
-def signature(exercise, check, raw):
-    """The mistake whose sign is seen in the first check that failed."""
+@functools.lru_cache(maxsize=None)
+def cards():
+    """Of each mistake its name, and its card as a list of (field, text)."""
+    return [(patch.stem, next(blocks(patch)))
+            for patch in sorted(ROOT.glob("tests/mistakes/*.patch"))]
+
+
+def signature(check, raw):
+    """The mistake whose sign is seen where this check has failed, as its name
+    and its card; None if there is none, or more than one."""
     found = []
-    for block in blocks(ROOT / "exercises/signatures"):
-        fields = dict(block)
-        names = [text for field, text in block if field == "Check"]
-        if (fields["In"] == exercise.number
-                and (not names or check["Check"] in names)
-                and re.search(fields["Seen"], raw, re.M)):
-            found.append(fields)
+    for name, fields in cards():
+        card = dict(fields)
+        tests = [text for field, text in fields
+                 if field in ("Caught by", "Also caught by")]
+        sign = card.get("Seen anywhere") or check in tests and card.get("Seen")
+        if sign and re.search(sign, raw, re.M):
+            found.append((name, card))
     return found[0] if len(found) == 1 else None
 
 
@@ -628,9 +643,13 @@ def grade(exercise, command, until, share=None):
                         f"written yet ({count} checks wait for it)")
         result.first = [("Look", first[2]), ("Read", first[3]), ("Again", again)]
     elif failed:
-        result.title = f"First failure: {exercise.number}, \"{failed[0]['Check']}\""
-        result.first = explain(exercise, failed[0], seen[failed[0]["Check"]],
+        # The first in which a mistake shows by name tells most.
+        first = next((check for check in failed if
+                      signature(check["Check"], seen[check["Check"]])), failed[0])
+        result.title = f"First failure: {exercise.number}, \"{first['Check']}\""
+        result.first = explain(exercise, first, seen[first["Check"]],
                                command, until) + [("Again", again)]
+        result.others = [check["Check"] for check in failed if check is not first]
     elif late:
         result.title = f"First failure: {exercise.number}, the time was up"
         result.first = [("Saw", f"{len(late)} checks had no time any more, and none "
@@ -642,15 +661,16 @@ def grade(exercise, command, until, share=None):
 
 
 def explain(exercise, check, raw, command, until):
-    mistake = signature(exercise, check, raw)
+    mistake = signature(check["Check"], raw)
     crashed = crash_signal(raw)
     words = what_was_seen(raw)
     read = check["Read"]
     likely, ask = "not one we know", check["Ask"]
     if mistake:
-        likely = f"{mistake['Mistake'].replace('-', ' ').upper()}: {mistake['Says']}"
-        ask = mistake["Ask"]
-        read += f", docs/mistakes.md#{mistake['Mistake']}"
+        name, card = mistake
+        likely = f"{name.replace('-', ' ').upper()}: {card['Mistake']}"
+        ask = card["Ask"]
+        read += f", docs/mistakes.md#{name}"
     elif crashed:
         where = None if command else trace(exercise, check, until)
         likely = f"a crash ({CRASHES[crashed]}): " + (where or "no trace of it")
@@ -799,6 +819,13 @@ def solution(exercise):
         str(exercise.source), f"our {exercise.number}"))
 
 
+def name_mistake(check):
+    """For scripts/mistake.sh, which proves that each mistake is named."""
+    found = signature(check, "".join(line[2:] for line in sys.stdin
+                                     if line.startswith("#")))
+    print(found[0] if found else "not one we know")
+
+
 def main(arguments):
     os.chdir(ROOT)
     if arguments == ["grade"]:
@@ -806,6 +833,8 @@ def main(arguments):
         if not numbers:
             give_up(f"nothing is begun: {door('start', '1.1')}")
         return 0 if grade_all(numbers) else 1
+    if arguments[:1] == ["name"] and len(arguments) == 2:
+        return name_mistake(arguments[1])
     if len(arguments) != 2 or not re.fullmatch(r"\d(\.\d)?", arguments[1]):
         sys.exit(__doc__)
     what, number = arguments
