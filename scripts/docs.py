@@ -580,6 +580,8 @@ def catalogue():
         before = stage
         lines.append(f"### {name}\n")
         for field, text in fields.items():
+            if field in ("Seen", "Seen anywhere", "Also caught by"):
+                continue  # for the grader
             text = re.sub(r"([*<\[\\])", r"\\\1", text)
             shown = f"**{text}**" if field == "Mistake" else f"{field}: {text}"
             lines.append(textwrap.fill(shown, 80, break_long_words=False,
@@ -590,6 +592,10 @@ def catalogue():
 def check_catalogue():
     if not CATALOGUE.is_file() or CATALOGUE.read_text() != catalogue():
         complain(CATALOGUE, 1, "not what the cards say: make docs")
+    prose = "".join(file.read_text() for file in sources("docs/0[0-9]-*.md"))
+    for patch in sources("tests/mistakes/*.patch"):
+        if f"](mistakes.md#{patch.stem})" not in prose:
+            complain(CATALOGUE, 1, f"no walkthrough has a link to {patch.stem}")
 
 
 def main(arguments):

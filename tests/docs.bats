@@ -100,6 +100,7 @@ C
 Mistake: It adds *nothing*.
 Looks like: it adds, and this --- prose above the headers --- says nothing of
   what it adds.
+Seen: sum is 0
 
 --- a/01-echo/echo.c
 +++ b/01-echo/echo.c
@@ -117,7 +118,7 @@ PATCH
 See [below](#whats-from-common), [the code](../01-echo/), `add_one()`,
 `poll()`, `FD_SET()`, `common/report.h`, `build/echo`, `127.0.0.0/8`,
 `tests/mistakes/NAME.patch`, and `make
-stage-1`, `make stage-N X=1`.
+stage-1`, `make stage-N X=1`, [no sum](mistakes.md#no-sum).
 
 [`01-echo/echo.c`](../01-echo/echo.c), `add_one()`:
 
@@ -293,12 +294,20 @@ assert_complaint() {
     make_repository
     run timeout 10 grep -x '### no-sum\|\*\*It adds \\\*nothing\\\*.\*\*\|what it adds.' "$repo/docs/mistakes.md"
     assert_equal "${#lines[@]}" 3
+    run timeout 10 grep 'Seen' "$repo/docs/mistakes.md"
+    assert_failure # what the grader looks for says nothing to a reader
     spoil tests/mistakes/no-sum.patch 's/^Looks like: it adds/&, it seems/'
     assert_complaint "docs/mistakes.md:1: not what the cards say: make docs"
     run timeout 60 "$repo/scripts/docs.py" refresh
     assert_success
     run timeout 60 "$repo/scripts/docs.py" check
     assert_success
+}
+
+@test "docs.py: a mistake that no walkthrough links to is named" {
+    make_repository
+    spoil docs/01-echo.md 's/mistakes.md#no-sum/mistakes.md/'
+    assert_complaint "docs/mistakes.md:1: no walkthrough has a link to no-sum"
 }
 
 @test "docs.py: refresh says which excerpt it cannot find any more" {
