@@ -15,8 +15,9 @@ An exercise is a folder in exercises/ with a file of that name that holds all
 that is particular to it: its title and points, which functions of which file
 are to be written, its hints, and its checks. A check is a test of a bats
 suite, which is run with BUILD set to a folder in which the learner's program
-stands beside the reference's others. The checks that the skeleton would pass
-are not among them, so that points are only for what was written.
+stands beside the reference's others, and with the variables of the field
+"With". The checks that the skeleton would pass are not among them, so that
+points are only for what was written.
 
 By what each mistake of the museum is known, its card in tests/mistakes says:
 "Seen" is a pattern for what bats prints of the test that it is "Caught by" (or
@@ -90,6 +91,8 @@ class Exercise:
         self.title, self.programs = self.head["Title"], self.head["Program"].split()
         self.program = self.programs[0]
         self.points = int(self.head["Points"])
+        self.variables = dict(word.split("=", 1) for word
+                              in self.head.get("With", "").split())
         self.writes = [text.split() for field, text in head if field == "Write"]
         self.hints = [text for block in others for field, text in block
                       if field == "Hint"]
@@ -550,7 +553,8 @@ def trace(exercise, check, until):
         old.unlink()
     options = f"log_path={log}:handle_abort=1:verify_asan_link_order=0:detect_leaks=0"
     run_checks([check], programs, min(until, time.monotonic() + 15),
-               ASAN_OPTIONS=options, UBSAN_OPTIONS=f"print_stacktrace=1:{options}")
+               ASAN_OPTIONS=options, UBSAN_OPTIONS=f"print_stacktrace=1:{options}",
+               **exercise.variables)
     reports = sorted(exercise.stand.glob("trace.*"))
     if not reports:
         return None
@@ -619,7 +623,8 @@ def grade(exercise, command, until, share=None):
                         ("Again", again)]
         return result
 
-    seen = result.seen = run_checks(checks, programs, until, share)
+    seen = result.seen = run_checks(checks, programs, until, share,
+                                    **exercise.variables)
     checks = [check for check in checks if seen.get(check["Check"], "") is not None]
     result.checks = len(checks)
     result.passed = sum(seen.get(check["Check"]) == "" for check in checks)
