@@ -1,0 +1,104 @@
+# Exercise 2.3: what the suite of stage 2 does not see: that nothing waits, and
+# that what failed is closed.
+#
+# shellcheck disable=SC2030,SC2031,SC2154,SC2034,SC2016
+
+load ../../tests/helpers/common
+
+setup() { common_setup; }
+teardown() { common_teardown; }
+
+# start_script: a server in Python, read from standard input, with a listener;
+# what it says goes to $tmp/server. Sets script and script_port.
+start_script() {
+    cat >"$tmp/script"
+    : >"$tmp/server"
+    python3 - >"$tmp/server" 2>&1 3>&- < <(
+        echo 'import os, socket, sys
+listener = socket.create_server(("127.0.0.1", 0))
+listener.settimeout(float(os.environ.get("patience", 10)))
+print(listener.getsockname()[1], flush=True)
+def accept():
+    client = listener.accept()[0]
+    client.settimeout(listener.gettimeout())
+    return client
+def finish(client):
+    client.sendall(b"Hello")
+    if client.recv(10) != b"":
+        sys.exit("more came than Hello")
+    client.close()'
+        cat "$tmp/script"
+    ) &
+    script=$!
+    started+=("$script")
+    wait_for grep -q . "$tmp/server"
+    script_port=$(head -n 1 "$tmp/server")
+}
+
+ended_well() { # the script, or what it says is told
+    local status=0
+    wait_for gone "$script"
+    wait "$script" || status=$?
+    ((status == 0)) || fail "the server: $(tail -n 1 "$tmp/server")"
+}
+
+# start_client ARGUMENT...: yours, in the background; what it says goes to
+# $tmp/client
+start_client() {
+    "$build/multiconn-client" "$@" >"$tmp/client" 2>&1 </dev/null 3>&- &
+    client=$!
+    started+=("$client")
+}
+
+@test "three connections are begun before any is answered" {
+    start_script <<'PYTHON'
+clients = []
+for number in range(3):
+    try:
+        clients.append(accept())
+    except TimeoutError:
+        sys.exit(f"{number} of 3 connections came, and no more while they wait for their answers")
+for client in clients:
+    if client.recv(5, socket.MSG_WAITALL) != b"Hello":
+        sys.exit("Hello did not come")
+for client in clients:
+    finish(client)
+PYTHON
+    start_client 127.0.0.1 "$script_port" 3 Hello
+    ended_well
+    ended "$client" 0
+    run grep -c '^Closing connection [123]$' "$tmp/client"
+    assert_output 3
+}
+
+@test "no connect is waited for" {
+    full_listener
+    start_client -t 30 127.0.0.1 "$full_port" 3
+    wait_for three_or_gone
+    run half_open
+    ((output == 3)) || fail "$output of 3 connections are under way; the client said: $(tail -n 1 "$tmp/client")"
+}
+half_open() { ss -tnH state syn-sent "dport = :$full_port" | wc -l; }
+three_or_gone() { gone "$client" || (($(half_open) == 3)); }
+
+@test "a connection that failed is closed at once, while others go on" {
+    start_script <<'PYTHON'
+first, second = accept(), accept()
+for client in first, second:
+    client.recv(5, socket.MSG_WAITALL)
+first.sendall(b"nonsense")
+try:
+    if first.recv(10) != b"":
+        sys.exit("more came than Hello")
+except ConnectionError:
+    pass
+except TimeoutError:
+    sys.exit("the connection that failed is still there")
+finish(second)
+PYTHON
+    start_client -t 30 127.0.0.1 "$script_port" 2 Hello
+    ended_well
+    ended "$client" 1
+    run grep 'not what was sent\|more than was sent' "$tmp/client"
+    assert_output --regexp "^multiconn-client: connection [12] to 127.0.0.1:$script_port: [a-z ]* sent, got 0 of 5 bytes\$"
+}
