@@ -235,15 +235,21 @@ reference_scores_all() { # STAGE
     assert_line '-/* mine */'
 }
 
-@test "the walkthrough shows what a start and a first grade print" {
+@test "the walkthroughs show what a start and a first grade print" {
     cp -R . "$BATS_TEST_TMPDIR/fresh"
     cd "$BATS_TEST_TMPDIR/fresh" || return
-    for goal in start-1.1 grade-1.1; do
-        run --separate-stderr make -s --no-print-directory $goal
-        sed '/^  compile /d; /^  link /d' <<<"$output" >said
-        awk -v first='$ make '"$goal" '/^```/ { shown = 0 } shown; $0 == first { shown = 1 }' \
-            docs/01-echo.md >shown
-        run diff --ignore-blank-lines shown said
-        assert_output ''
+    local walkthrough goal goals shown=0
+    for walkthrough in docs/0?-*.md; do
+        mapfile -t goals < <(sed -nE 's/^\$ make ((start|grade)-[0-9.]+)$/\1/p' "$walkthrough")
+        for goal in "${goals[@]}"; do
+            run --separate-stderr make -s --no-print-directory "$goal"
+            sed '/^  compile /d; /^  link /d' <<<"$output" >said
+            awk -v first="$ make $goal" '/^```/ { shown = 0 } shown; $0 == first { shown = 1 }' \
+                "$walkthrough" >shown
+            run diff --ignore-blank-lines shown said
+            assert_output ''
+            shown=$((shown + 1))
+        done
     done
+    ((shown >= 3))
 }
