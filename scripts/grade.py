@@ -437,8 +437,10 @@ def run_checks(checks, programs, until, share=None, **variables):
     names = "|".join(re.sub(r"([\\.*^$+?(){}|[\]])", r"\\\1", check["Check"])
                      for check in checks)
     files = sorted({check["In"] for check in checks})
+    # One file after the other: else what the second says comes when it ends.
     process = subprocess.Popen(
-        ["scripts/suite.sh", "--tap", "--jobs", "4", "-f", f"^({names})$", *files],
+        ["scripts/suite.sh", "--tap", "--jobs", "4",
+         "--no-parallelize-across-files", "-f", f"^({names})$", *files],
         env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         stdin=subprocess.DEVNULL, preexec_fn=limit_files)
     seen, name, rest, said = {}, None, b"", []
