@@ -48,12 +48,100 @@ PYTHON
     assert_output 'client: abcdefghijklmnopqrst'
 }
 
-@test "one who never reads keeps nobody waiting" {
+@test "one who never reads keeps nobody waiting, and does not fill the server's memory" {
     start_server multiconn-server -q 127.0.0.1 0
-    : >"$tmp/deaf"
-    python3 tests/helpers/crowd.py 127.0.0.1 "$port" 1 deaf >"$tmp/deaf" 2>&1 3>&- &
-    started+=("$!")
-    wait_for grep -q . "$tmp/deaf" # so much was sent that nothing more was taken
-    exchange other:word
-    assert_output 'other: word'
+    run timeout "${limit:-20}" python3 - "$port" <<'PYTHON'
+import socket, sys, time
+deaf = socket.socket()
+deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+deaf.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
+deaf.connect(("127.0.0.1", int(sys.argv[1])))
+deaf.setblocking(False)
+sent, last = 0, time.monotonic()
+while time.monotonic() - last < 0.3:
+    try:
+        sent += deaf.send(bytes(65536))
+        last = time.monotonic()
+    except BlockingIOError:
+        time.sleep(0.01)
+    if sent > 20_000_000:
+        sys.exit("of a client that never reads, 20,000,000 bytes were taken, and more would be")
+other = socket.create_connection(("127.0.0.1", int(sys.argv[1])), timeout=2)
+other.sendall(b"word")
+try:
+    came = other.recv(4)
+except TimeoutError:
+    sys.exit("the other client has waited 2 s for its answer, in vain")
+if came != b"word":
+    sys.exit(f"the other client sent 'word' and got {came!r}")
+PYTHON
+    ((status == 0)) || fail "$output"
+}
+
+@test "100 clients that send what and when they like get their bytes back" {
+    start_server multiconn-server -q 127.0.0.1 0
+    run timeout "${limit:-20}" python3 tests/helpers/crowd.py 127.0.0.1 "$port" 100 talk
+    ((status != 124)) || fail "the clients had not finished after ${limit:-20} s"
+    ((status == 0)) || fail "$output"
+    run cat "$tmp/err"
+    assert_output ''
+}
+
+@test "-t begins anew when a byte is taken, too" {
+    start_server multiconn-server -q -t 3 127.0.0.1 0
+    run timeout 20 python3 - "$port" <<'PYTHON'
+import socket, subprocess, sys, time
+port = int(sys.argv[1])
+client = socket.socket()
+client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+client.settimeout(10)
+client.connect(("127.0.0.1", port))
+mine = client.getsockname()[1]
+
+def queues():
+    """How many bytes the kernel holds: for the server, and for the client."""
+    told = subprocess.check_output(["ss", "-tnH",
+                                    f"( sport = :{port} and dport = :{mine} ) or "
+                                    f"( sport = :{mine} and dport = :{port} )"])
+    ends = [line.split() for line in told.decode().splitlines()]
+    server = next(end for end in ends if end[3].endswith(f":{port}"))
+    client = next(end for end in ends if end[3].endswith(f":{mine}"))
+    return int(server[1]), int(server[2]) + int(client[1])
+
+# As much as makes the server have all of it, and not be able to send all: it
+# hears nothing more of this client.
+sent = 0
+while sent < 8_000_000:
+    client.sendall(bytes(8192))
+    sent += 8192
+    said = time.monotonic()
+    while queues() != (0, sent) and time.monotonic() < said + 0.4:
+        time.sleep(0.01)
+    if queues() != (0, sent):
+        break
+
+def until(moment, latest):
+    """A busy machine may let a script wait for so long that it proves nothing."""
+    time.sleep(max(0, said + moment - time.monotonic()))
+    if time.monotonic() > said + latest:
+        sys.exit(77)
+
+until(2, 2.9)
+came = 0
+while came < sent and (piece := client.recv(sent - came)):
+    came += len(piece)
+if came < sent:
+    sys.exit(f"a client that did not read for 2 s, with -t 3, got {came} of {sent} bytes")
+until(3.6, 4.8)
+try:
+    client.sendall(b"x")
+    came = client.recv(1)
+except OSError as error:
+    came = error.strerror
+if came != b"x":
+    sys.exit("a client took its bytes after 2 s, with -t 3; when it spoke again "
+             f"after 3.6 s, it got {came or 'the end'}")
+PYTHON
+    ((status != 77)) || skip "this machine is too busy"
+    ((status == 0)) || fail "$output"
 }

@@ -13,8 +13,8 @@ PATIENCE = float(os.environ.get("patience", 10))
 
 def shown(data):
     if len(data) > 60:
-        return f"{len(data)} bytes that begin with {bytes(data[:20])!r}"
-    return repr(bytes(data)) if data else "nothing"
+        return f"{len(data)} bytes, {repr(bytes(data[:20]))[1:-1]}…"
+    return repr(bytes(data))[1:] if data else "nothing"
 
 
 def wrong(text):
@@ -67,13 +67,16 @@ class Chatter:
             return
         if wanted.startswith(came):
             wrong(f"{self.name} got {shown(came)} and then {and_then}, where "
-                     f"{shown(wanted)} was to come")
+                  f"{shown(wanted)} was to come")
+        # Of much, what is of interest begins shortly before the difference.
         at = next(at for at, byte in enumerate(came) if byte != wanted[at])
-        wrong(f"{self.name} got {shown(came[at:])}, where "
-                 f"{shown(wanted[at:])} was to come")
+        at = max(0, at - 20) if len(wanted) > 60 else 0
+        wrong(f"{self.name} got {shown(came[at:at + 60])}, where "
+              f"{shown(wanted[at:at + 60])} was to come")
 
     def hears_the_end(self, perhaps=b""):
-        """The end, or a reset, comes next, or first what is perhaps heard."""
+        """The end, or a reset, comes next, or first what is perhaps heard
+        (None: anything)."""
         came = b""
         try:
             while piece := self.socket.recv(65536):
@@ -82,17 +85,19 @@ class Chatter:
             wrong(f"{self.name} is still connected after {PATIENCE:g} s")
         except ConnectionError:
             pass
-        if came not in (b"", perhaps):
+        if perhaps is not None and came not in (b"", perhaps):
             wrong(f"{self.name} got {shown(came)}, where the end was to come")
 
     def leaves(self):
         """As one leaves who has read all: without a reset."""
         self.finishes()
-        while self.socket.recv(65536):
-            pass
+        self.hears_the_end(perhaps=None)
 
     def finishes(self):
-        self.socket.shutdown(socket.SHUT_WR)
+        try:
+            self.socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            wrong(f"{self.name}'s connection has ended before it finished")
 
     def resets(self):
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER,
