@@ -42,7 +42,7 @@ start_crowd() {
     python3 tests/helpers/crowd.py 127.0.0.1 "$port" "$@" >"$tmp/crowd" 2>&1 3>&- &
     crowd=$!
     started+=("$crowd")
-    wait_for says_or_gone
+    patience=$((4 * ${patience:-10})) wait_for says_or_gone # a large one takes its time
     run cat "$tmp/crowd"
 }
 says_or_gone() { [[ -s $tmp/crowd ]] || gone "$crowd"; }
@@ -51,7 +51,7 @@ says_or_gone() { [[ -s $tmp/crowd ]] || gone "$crowd"; }
 end_crowd() {
     kill "$crowd"
     local status=0
-    wait_for gone "$crowd"
+    patience=$((4 * ${patience:-10})) wait_for gone "$crowd"
     wait "$crowd" || status=$?
     ((status == 0)) || fail "$(cat "$tmp/crowd")"
 }
