@@ -8,14 +8,14 @@ load ../../tests/helpers/common
 setup() { common_setup; }
 teardown() { common_teardown; }
 
-# start_script: a server in Python, read from standard input, with a listener;
-# what it says goes to $tmp/server. Sets script and script_port.
+# start_script [ADDRESS]: a server in Python, read from standard input, with a
+# listener; what it says goes to $tmp/server. Sets script and script_port.
 start_script() {
     cat >"$tmp/script"
     : >"$tmp/server"
-    python3 - >"$tmp/server" 2>&1 3>&- < <(
+    python3 - "${1:-127.0.0.1}" >"$tmp/server" 2>&1 3>&- < <(
         echo 'import os, socket, sys
-listener = socket.create_server(("127.0.0.1", 0))
+listener = socket.create_server((sys.argv[1], 0))
 listener.settimeout(float(os.environ.get("patience", 10)))
 print(listener.getsockname()[1], flush=True)
 def accept():
@@ -37,7 +37,7 @@ def finish(client):
 
 ended_well() { # the script, or what it says is told
     local status=0
-    wait_for gone "$script"
+    patience=$((3 * ${patience:-10})) wait_for gone "$script"
     wait "$script" || status=$?
     ((status == 0)) || fail "the server: $(tail -n 1 "$tmp/server")"
 }
@@ -132,4 +132,17 @@ Connection reset by peer, got 0 of 5 bytes
 connection closed early, got 3 of 5 bytes
 more than was sent, got 0 of 5 bytes
 not what was sent, got 0 of 5 bytes"
+}
+
+@test "the next address is for who was not connected, and not for who was lied to" {
+    start_script 127.0.0.2 <<'PYTHON'
+client = accept()
+client.recv(5, socket.MSG_WAITALL)
+client.sendall(b"HellO")
+client.recv(10)
+PYTHON
+    # The name has two addresses; at the second, nobody listens.
+    run timeout "${limit:-10}" env "LD_PRELOAD=$build/shim.so" "$build/multiconn-client" -q two.example "$script_port" 1 Hello
+    assert_output "multiconn-client: connection 1 to 127.0.0.2:$script_port: not what was sent, got 0 of 5 bytes
+multiconn-client: 1 of 1 connections failed"
 }
