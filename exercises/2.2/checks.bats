@@ -87,6 +87,16 @@ PYTHON
     assert_output ''
 }
 
+@test "a call that has to wait after all changes nothing" {
+    server_env=("LD_PRELOAD=$build/shim.so" SHIM_EAGAIN=3)
+    start_server multiconn-server -q 127.0.0.1 0
+    run timeout "${limit:-20}" python3 tests/helpers/crowd.py 127.0.0.1 "$port" 10 talk
+    ((status != 124)) || fail "the clients had not finished after ${limit:-20} s"
+    ((status == 0)) || fail "$output"
+    run cat "$tmp/err"
+    assert_output ''
+}
+
 @test "-t begins anew when a byte is taken, too" {
     start_server multiconn-server -q -t 3 127.0.0.1 0
     run timeout 20 python3 - "$port" <<'PYTHON'
