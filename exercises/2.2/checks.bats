@@ -41,6 +41,13 @@ PYTHON
     assert_output 'first: onethree; second: twofour'
 }
 
+@test "who finishes gets the rest, and then the end" {
+    start_server multiconn-server 127.0.0.1 0
+    run peer connect 127.0.0.1 "$port" send Hello half-close expect Hello end
+    ((status != 124)) || fail "no end came within ${limit:-20} s"
+    assert_output '0 bytes before the end'
+}
+
 @test "what send() does not take is kept, and sent later" {
     server_env=("LD_PRELOAD=$build/shim.so" SHIM_SEND=3)
     start_server multiconn-server 127.0.0.1 0

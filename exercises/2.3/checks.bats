@@ -118,6 +118,8 @@ clients[3].close()
 for client in clients[:2]:
     try:
         client.recv(10)
+    except TimeoutError:
+        sys.exit("a connection that failed is still there")
     except ConnectionError:
         pass
 finish(clients[4])
