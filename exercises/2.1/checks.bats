@@ -12,7 +12,7 @@ teardown() { common_teardown; }
 # wrong is what the script ends with.
 clients() {
     cat >"$tmp/script"
-    run timeout "${limit:-20}" python3 - "$port" "$tmp/out" < <(
+    run timeout 15 python3 - "$port" "$tmp/out" < <(
         cat - "$tmp/script" <<'PYTHON'
 import os, socket, sys, time
 patience = float(os.environ.get("patience", 10))

@@ -13,13 +13,13 @@ teardown() { common_teardown; }
 chat() {
     start_server chat-server "$@" 127.0.0.1 0
     cat >"$tmp/script"
-    run timeout "${limit:-30}" env PYTHONPATH=tests/helpers python3 -B - "$port" "$server" < <(
+    run timeout 15 env PYTHONPATH=tests/helpers python3 -B - "$port" "$server" < <(
         echo 'import os, random, signal, sys, threading, time
 from chatters import Chatter, meet, settle, sockets
 port, server = int(sys.argv[1]), int(sys.argv[2])'
         cat "$tmp/script"
     )
-    ((status != 124)) || fail "the clients had not finished after ${limit:-30} s"
+    ((status != 124)) || fail "the clients had not finished after 15 s"
     ((status == 0)) || fail "$output"
 }
 
