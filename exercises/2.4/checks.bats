@@ -165,6 +165,20 @@ highest() { find "/proc/$server/fd" -mindepth 1 -printf '%f\n' | sort -n | tail 
     done
 }
 
+@test "a signal stops it at once" {
+    local fastest=100000 began took
+    for _ in 1 2 3 4 5; do # since a busy machine may be slow, too
+        start_above -- -q
+        serves
+        began=${EPOCHREALTIME/./}
+        stop_server TERM
+        took=$(((${EPOCHREALTIME/./} - began) / 1000))
+        ((took > fastest)) || fastest=$took
+        ((fastest > 700)) || break
+    done
+    ((fastest <= 700)) || fail "it ended $fastest ms after SIGTERM, and never sooner"
+}
+
 @test "SIGINT and SIGTERM stop it: idle, in mid-echo, and right before it waits" {
     for signal in INT TERM; do
         start_above -- -q
