@@ -85,6 +85,21 @@ PYTHON
     ((status == 0)) || fail "$output"
 }
 
+@test "when nobody speaks, the server sleeps" {
+    start_server multiconn-server 127.0.0.1 0
+    exchange first:one second:two
+    for client in 1 2 3; do
+        start_peer silent$client connect 127.0.0.1 "$port" send x expect x say served hold
+        wait_for grep -q served "$tmp/silent$client"
+    done
+    sleep 0.1
+    local before used
+    before=$(ticks "$server")
+    sleep 0.5
+    used=$(($(ticks "$server") - before))
+    ((used <= 3)) || fail "in 0.5 s in which nobody spoke, the server used ${used}0 ms of processor time"
+}
+
 @test "100 clients that send what and when they like get their bytes back" {
     start_server multiconn-server -q 127.0.0.1 0
     run timeout 15 python3 tests/helpers/crowd.py 127.0.0.1 "$port" 100 talk
