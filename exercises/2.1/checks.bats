@@ -23,6 +23,15 @@ def connect():
 def say(client, what):
     client.sendall(what.encode())
 
+def is_heard(client, what, seconds=patience):
+    host, port = client.getsockname()
+    until = time.monotonic() + seconds
+    while f"{what} from {host}:{port}\n" not in open(sys.argv[2]).read():
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.01)
+    return True
+
 def heard(client, what):
     """Waits until the server has told that it has, once."""
     host, port = client.getsockname()
@@ -51,6 +60,34 @@ Received 'Hello' from 127.0.0.1:PORT
 Closing connection to 127.0.0.1:PORT"
     run cat "$tmp/err"
     assert_output ''
+}
+
+@test "who was silent while another one spoke is heard" {
+    start_server discard-server 127.0.0.1 0
+    clients <<'PYTHON'
+silent, lively = connect(), connect()
+say(lively, "one")
+heard(lively, "one")
+say(silent, "two")
+if not is_heard(silent, "'two'"):
+    say(lively, "three")
+    sys.exit("since one client has spoken, another one is not heard; the first "
+             + ("still is" if is_heard(lively, "'three'", 1) else "is not, either"))
+PYTHON
+}
+
+@test "lines that come together are all heard, at once" {
+    start_server discard-server 127.0.0.1 0
+    clients <<'PYTHON'
+client = connect()
+say(client, "one\ntwo\nthree\n")
+if not is_heard(client, "three\\n'"):
+    before = is_heard(client, "two\\n'", 0)
+    say(client, "four\n")
+    sys.exit("of three lines the last is not heard" + (
+        "; the second is, since a fourth one was sent"
+        if not before and is_heard(client, "two\\n'", 1) else ""))
+PYTHON
 }
 
 @test "five clients that speak in turn are each heard in theirs" {
