@@ -106,6 +106,8 @@ class Exercise:
         self.mine = MY / number
         self.file = self.head.get("File", f"{self.program}.c")
         self.source = self.mine / self.file
+        # Files that stand beside it, as the stage has them, and may be changed.
+        self.also = self.head.get("Also", "").split()
         self.stand = self.mine / "build"  # where its program is graded
 
     def variable(self):
@@ -123,14 +125,16 @@ class Exercise:
         patch = self.folder / "solution.patch"
         if self.head["From"] == "nothing":
             return (self.folder / self.file).read_text(encoding="utf-8")
-        text = self.beginning()
-        if not patch.exists():
-            return text
-        with Scratch() as scratch:
-            file = scratch / self.file
-            file.write_text(text, encoding="utf-8")
-            subprocess.run(["patch", "-s", "--fuzz=0", file, patch], check=True)
-            return file.read_text(encoding="utf-8")
+        return patched(self.beginning(), patch)
+
+    def sources(self):
+        """Our own solution: for each file of it, where it is in my/N.M, and its
+        text there."""
+        yield self.source, moved(self, self.reference())
+        for name in self.also:
+            text = (ROOT / self.stage / name).read_text(encoding="utf-8")
+            yield self.mine / name, moved(self, patched(
+                text, self.folder / f"solution-{Path(name).stem}.patch"))
 
     def beginning(self):
         """What it begins with, complete: nothing emptied yet."""
@@ -150,6 +154,16 @@ class Exercise:
     def finished(self):
         points, full = self.score()
         return self.source.exists() and points == full
+
+
+def patched(text, patch):
+    if not patch.exists():
+        return text
+    with Scratch() as scratch:
+        file = scratch / "patched"
+        file.write_text(text, encoding="utf-8")
+        subprocess.run(["patch", "-s", "--fuzz=0", file, patch], check=True)
+        return file.read_text(encoding="utf-8")
 
 
 def checks_of(found, suite):
@@ -256,6 +270,11 @@ def start(exercise):
     exercise.mine.mkdir(parents=True, exist_ok=True)
     if text is not None:
         exercise.source.write_text(text, encoding="utf-8")
+    for name in exercise.also:
+        if not (exercise.mine / name).exists():
+            given = (ROOT / exercise.stage / name).read_text(encoding="utf-8")
+            (exercise.mine / name).write_text(moved(exercise, given),
+                                              encoding="utf-8")
     print(f"{exercise.number} {exercise.title} {exercise.head['Stars']}, "
           f"{exercise.points} points: {exercise.source}\n")
     task = exercise.head["Task"].replace(f"my/{exercise.number}", str(exercise.mine))
@@ -823,11 +842,11 @@ def solution(exercise):
         give_up(f"your last result is {points}/{full}. The way to the rest teaches "
                 f"more than the answer: {door('hint', exercise.number)}. To see it all "
                 f"the same: {door('solution', exercise.number, SHOW='anyway')}")
-    ours = moved(exercise, exercise.reference())
-    mine = exercise.source.read_text(encoding="utf-8", errors="replace")
-    sys.stdout.writelines(difflib.unified_diff(
-        mine.splitlines(True), ours.splitlines(True),
-        str(exercise.source), f"our {exercise.number}"))
+    for source, ours in exercise.sources():
+        mine = source.read_text(encoding="utf-8", errors="replace")
+        sys.stdout.writelines(difflib.unified_diff(
+            mine.splitlines(True), ours.splitlines(True),
+            str(source), f"our {exercise.number}"))
 
 
 def name_mistake(check):

@@ -37,7 +37,8 @@ os.environ["MY"] = sys.argv[1]
 sys.path.insert(0, "scripts")
 import grade
 exercise = grade.Exercise(sys.argv[2])
-exercise.source.write_text(grade.moved(exercise, exercise.reference()))
+for source, text in exercise.sources():
+    source.write_text(text)
 PYTHON
 }
 
