@@ -5,7 +5,8 @@ specification: an independent peer for the tests of stage 3.
     protocol.py serve [PORT]      a server for many clients, one thread
     protocol.py ask HOST PORT     sends a search and a sum, checks the answers
 
-As a module: encode(), decode(), answer() and Wrong.
+As a module: encode(), decode(), answer() and Wrong, whose text is the TEXT of
+section 4; and two tables that a server can add to, ACTIONS and ENCODINGS.
 """
 
 import json
@@ -13,6 +14,7 @@ import selectors
 import socket
 import struct
 import sys
+import unicodedata
 
 MOST_JSON = 128 << 10
 MOST_CONTENT = 1 << 20
@@ -25,6 +27,25 @@ ANSWERS = {
 
 class Wrong(Exception):
     """What breaks a rule; its text begins with the part that does."""
+
+
+NAMED = dict(zip(b"\a\b\t\n\v\f\r\\'", "abtnvfr\\'"))
+
+
+def quote(data, most=40):
+    """Bytes that were sent, as TEXT shows them."""
+    shown, left = "", most
+    for character in data.decode(errors="surrogateescape"):
+        taken = character.encode(errors="surrogateescape")
+        left -= len(taken)
+        if left < 0:
+            break
+        if (unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp")
+                or character in "\\'"):
+            character = "".join(f"\\{NAMED[byte]}" if byte in NAMED
+                                else f"\\x{byte:02x}" for byte in taken)
+        shown += character
+    return f"'{shown}'" + (f"… ({len(data)} bytes)" if len(data) > most else "")
 
 
 def encode(content_type, encoding, content, byteorder=sys.byteorder):
@@ -64,7 +85,7 @@ def real(digits):
 
 
 def constant(word):
-    raise Wrong(f"not JSON: {word}")
+    raise ValueError(word)
 
 
 def check(value, depth):
@@ -77,7 +98,7 @@ def check(value, depth):
         try:
             value.encode()
         except UnicodeEncodeError as error:
-            raise Wrong("not JSON: a lone surrogate") from error
+            raise Wrong("not JSON") from error
     elif isinstance(value, (list, dict)):
         if isinstance(value, dict):
             for key in value:
@@ -95,12 +116,19 @@ def parse(part, data):
                            parse_int=integer, parse_float=real,
                            parse_constant=constant)
         check(value, 1)
-    except (ValueError, RecursionError) as error:
-        raise Wrong(f"{part}: {error}") from error
-    except Wrong as error:
-        raise Wrong(f"{part}: {error}") from error
-    if not isinstance(value, dict):
+    except UnicodeDecodeError as error:
+        raise Wrong(f"{part}: not UTF-8 at byte {error.start}") from error
+    except RecursionError as error:
+        raise Wrong(f"{part}: nested too deeply at byte {len(data)}") from error
+    except ValueError as error:
+        at = getattr(error, "pos", len(data))
+        raise Wrong(f"{part}: not JSON at byte {at}") from error
+    except Wrong as error:  # noticed when all has been read
+        raise Wrong(f"{part}: {error} at byte {len(data)}") from error
+    if isinstance(value, list):
         raise Wrong(f"{part}: not an object")
+    if not isinstance(value, dict):
+        raise Wrong(f"{part}: not JSON at byte 0")
     return value
 
 
@@ -111,17 +139,22 @@ def check_header(header, most_content):
         if not isinstance(header[key], str):
             raise Wrong(f"header: {key} is not a string")
         if key == "byteorder" and header[key] not in ("little", "big"):
-            raise Wrong("header: byteorder is wrong")
+            raise Wrong(f"header: byteorder is {quote(header[key].encode())}, "
+                        "not 'little' or 'big'")
     is_json = header["content-type"] == "text/json"
-    if is_json and header["content-encoding"] != "utf-8":
-        raise Wrong("header: content-encoding of text/json is wrong")
+    encoding = header["content-encoding"]
+    if is_json and encoding not in ENCODINGS:
+        raise Wrong("header: content-encoding of text/json is "
+                    f"{quote(encoding.encode())}, not "
+                    + " or ".join(f"'{name}'" for name in ENCODINGS))
     if "content-length" not in header:
         raise Wrong("header: content-length is missing")
     length = header["content-length"]
     if type(length) is not int:
         raise Wrong("header: content-length is not an integer")
-    if not 0 <= length <= (MOST_JSON if is_json else most_content):
-        raise Wrong("header: content-length is out of range")
+    most = MOST_JSON if is_json else most_content
+    if not 0 <= length <= most:
+        raise Wrong(f"header: content-length is {length}, not from 0 to {most}")
 
 
 def decode(data, most_content=MOST_CONTENT):
@@ -140,23 +173,37 @@ def decode(data, most_content=MOST_CONTENT):
     return header, data[2 + length:end], end
 
 
+def value_of(request):
+    if not isinstance(request.get("value"), str):
+        raise Wrong("content: value is missing, or not a string")
+    return request["value"]
+
+
+def search(request):
+    value = value_of(request)
+    return ANSWERS.get(value, f"No match for '{value}'.")
+
+
+# What an action makes of a request, and how an encoding of JSON becomes UTF-8.
+ACTIONS = {"search": search}
+ENCODINGS = {"utf-8": lambda header, content: content}
+
+
 def perform(request):
     if not isinstance(request.get("action"), str):
         raise Wrong("content: action is missing, or not a string")
-    if request["action"] != "search":
+    if request["action"] not in ACTIONS:
         return f"Error: invalid action '{request['action']}'."
-    if not isinstance(request.get("value"), str):
-        raise Wrong("content: value is missing, or not a string")
-    value = request["value"]
-    return ANSWERS.get(value, f"No match for '{value}'.")
+    return ACTIONS[request["action"]](request)
 
 
 def answer(header, content):
     """The response to a message. Raises Wrong."""
     if header["content-type"] == "text/json":
-        response = encode_json({"result": perform(parse("content", content))})
+        text = ENCODINGS[header["content-encoding"]](header, content)
+        response = encode_json({"result": perform(parse("content", text))})
         if decode_length(response) > MOST_JSON:
-            raise Wrong("content: its result is too long")
+            raise Wrong("content: its result is longer than 131072 bytes")
         return response
     if header["content-type"] == "binary/uint32-array":
         if len(content) % 4:

@@ -137,7 +137,7 @@ def try_tool(vector, tool):
                        r"content-encoding +'.*'\ncontent-length +(\d+)\n",
                        done.stdout.decode(), re.M)
     if [(kind, order, length) for order, kind, length in shown] != lengths:
-        return f"it shows: {done.stdout.decode()}"
+        return f"it shows: {done.stdout.decode()}{done.stderr.decode()}"
     said = done.stderr.decode()
     wanted = "" if error is None else \
         f"{re.escape(pathlib.Path(tool).name)}: standard input: " \
