@@ -44,7 +44,7 @@ class Peer:
         if (came := self.receive()) != wanted:
             came = came if isinstance(came, str) else short(came)
             request = short(json.loads(request))
-            sys.exit(f"asked {request}, got {came}, not {short(wanted)}")
+            sys.exit(f"asked {request}\ngot {came}\nnot {short(wanted)}")
 
 
 def main(port, action, result, *steps):
