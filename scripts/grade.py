@@ -626,6 +626,8 @@ def grade(exercise, command, until, share=None):
     if not command:
         if not exercise.source.exists():
             result.note = f"not begun: {door('start', exercise.number)}"
+            if exercise.head["From"] == "nothing":  # perhaps it is
+                result.note = f"no {exercise.source} yet"
             return result
         paths, said = built(exercise)
         if not paths:
