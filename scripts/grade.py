@@ -533,7 +533,8 @@ def what_was_seen(raw):
     words = [word for word in words
              if not re.match(r'Traceback|File "|\^+$|assert ', word)]
     words = [word.removeprefix("evidence: ") for word in words
-             if word not in ("due to timeout", "Terminated")]
+             if word not in ("due to timeout", "Terminated")
+             and not re.match(r"/\S+: line \d+: +\d+ [A-Z]", word)]
     unique = list(dict.fromkeys(word[:200] for word in words if word))
     return unique[:9] or ["that the check failed, and no more"]
 
