@@ -175,6 +175,18 @@ reference_scores_all() { # STAGE
     assert_equal "${lines[-1]}" 'SCORE 10/10'
 }
 
+@test "stage 3: solutions in Python get full marks" {
+    full_marks() { # POINTS N.M VARIABLE HELPER
+        my python grade-"$2" "$3=python3 tests/helpers/$4.py"
+        assert_success
+        assert_equal "${lines[-1]}" "SCORE $1/$1"
+    }
+    full_marks 40 3.1 TOOL message_tool
+    full_marks 15 3.2 SERVER app_server
+    full_marks 20 3.3 SERVER app_server
+    full_marks 25 3.4 CLIENT app_client
+}
+
 @test "what does not compile, or start, is told by its own error" {
     wrong syntax 'unsigned char buf[4096];' 'unsigned char buf[4096]'
     my syntax grade-1.1
