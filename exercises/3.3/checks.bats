@@ -23,10 +23,10 @@ scene() {
 @test "characters of two units, and a mark that is a character" { scene pairs; }
 @test "an odd number of bytes is refused" { scene odd; }
 @test "half a surrogate pair is refused, wherever it stands" { scene halves; }
+@test "the limit is that of the bytes as they are sent" { scene limits; }
 @test "the rules for JSON hold" { scene rules; }
 @test "other names of encodings are refused, and both good ones named" { scene names; }
 @test "UTF-8 is as before, and other types, too" { scene as-before; }
-@test "the limit is that of the bytes as they are sent" { scene limits; }
 @test "a request that comes a byte at a time" { scene pieces; }
 
 @test "1,000 requests leave no memory behind, and no descriptor" {
