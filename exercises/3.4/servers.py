@@ -227,8 +227,8 @@ def asks_for(value):
 @scene
 def values():
     check(Case("", asks_for(value), ["search", value], "Got result: fine")
-          for value in ("ring", "", " two  words ", 'a "quoted" one', "back\\slash",
-                        "line\nend\ttab", "\x01\x7f", "é 日本語 🐶", "it's", "%s %n",
+          for value in ("ring", "", ' a "quoted"  one ', "back\\slash",
+                        "line\nend\ttab \x01", "é 日本語 🐶 %s",
                         '", "action": "x', "y" * 100_000))
 
 
@@ -278,18 +278,18 @@ def results():
 def sums():
     check(Case(f"answers {value}, {order} end first", sends(number(value, order)),
                SUM, f"Got sum: {value}")
-          for value in (1, 258, 2**32, 2**40 + 5, 2**63, 2**64 - 1)
+          for value in (258, 2**40 + 5, 2**64 - 1)
           for order in ("little", "big"))
 
 
 @scene
 def pieces():
     check(Case(f"sends {step} at a time", sends(data, step=step), words, printed)
-          for step in (1, 2, 3)
-          for data, words, printed in (
-              (FINE, RING, "Got result: fine"),
-              (number(258, "big"), SUM, "Got sum: 258"),
-              (encode_json({"result": "🐾 🏐"}), RING, "Got result: 🐾 🏐")))
+          for step, data, words, printed in (
+              (1, FINE, RING, "Got result: fine"),
+              (3, number(258, "big"), SUM, "Got sum: 258"),
+              (1, encode_json({"result": "🐾 🏐"}), RING, "Got result: 🐾 🏐"),
+              (50, FINE, RING, "Got result: fine")))
 
 
 @scene
@@ -355,11 +355,13 @@ def errors():
 @scene
 def truncated():
     header = 2 + int.from_bytes(FINE[:2], "big")
-    for data, words in ((FINE, RING), (number(1, "big"), SUM)):
-        check(Case(f"sends {cut} of {len(data)} bytes, and closes",
-                   sends(data[:cut], closes), words)
-              for cut in (0, 1, 2, 3, 50, header - 1, header, header + 1,
-                          len(data) - 1))
+    total = number(1, "big")
+    check(Case(f"sends {cut} of {len(data)} bytes, and closes",
+               sends(data[:cut], closes), words)
+          for data, words, cut in (
+              *((FINE, RING, cut) for cut in (0, 1, 2, 50, header - 1, header,
+                                              header + 1, len(FINE) - 1)),
+              *((total, SUM, len(total) - missing) for missing in (1, 8))))
 
 
 @scene
@@ -367,7 +369,7 @@ def cut_off():
     """A reset instead of the rest."""
     check(Case(f"sends {cut} of {len(FINE)} bytes, and resets the connection",
                sends(FINE[:cut], app_peer.Peer.reset), RING)
-          for cut in (0, 1, 50, len(FINE) - 1))
+          for cut in (0, 50, len(FINE) - 1))
 
 
 @scene
