@@ -38,13 +38,19 @@ class Case:
     """What a server does, and what the client must make of it: it prints a
     line and ends with status 0, or, if printed is None, it prints nothing but
     a line on standard error, with told in it, and ends with status 1."""
+    asked = False  # is what the client asks all that matters?
 
     def __init__(self, what, behave, arguments, printed=None, told="",
                  limit="5", within=None, statuses=None):
-        self.what, self.behave, self.arguments = what, behave, arguments
+        self.what, self.behave, self.arguments = what, self.heard, arguments
+        self.does, self.connections = behave, 0
         self.printed, self.told, self.limit = printed, told, limit
         self.within = within  # seconds, from and to
         self.statuses = statuses or ((0,) if printed is not None else (1,))
+
+    def heard(self, peer, number):
+        self.connections += 1
+        self.does(peer, number)
 
     def flaw(self):
         """What is wrong with the client, or None."""
@@ -64,7 +70,11 @@ class Case:
         lines = [f"the server {self.what}"] if self.what else []
         if complaints:
             return "\n".join([*lines, *map(str, complaints)])
-        if output != wanted:
+        if self.asked:
+            if self.connections > 0:
+                return None
+            lines += [f"the client {how}, and did not connect"]
+        elif output != wanted:
             lines += [f"the client printed {short(output)}, not "
                       f"{short(wanted)}", f"it {how}"]
         elif status not in self.statuses:
@@ -79,6 +89,18 @@ class Case:
         else:
             return None
         return "\n".join(lines + [f"it said: {said[-150:].strip()}"] * bool(said))
+
+
+class Asked(Case):
+    """The same, where what the client makes of the answer does not matter."""
+    asked = True
+
+    def __init__(self, words, judge, answer=FINE):
+        def behave(peer, _):
+            data = hear(peer)
+            judge(data)
+            peer.send(answer)
+        super().__init__("", behave, words)
 
 
 def check(cases, at_a_time=4):
@@ -112,6 +134,26 @@ def hear(peer):
         data += more
 
 
+def taken(peer):
+    """Waits until the client has read all that has arrived, or is gone: what
+    comes next comes in a piece of its own. In /proc/net/tcp, a line of the
+    client's socket has its port, ours, and how much is unread."""
+    try:
+        ours = f":{peer.raw.getsockname()[1]:04X}"
+        client = f":{peer.raw.getpeername()[1]:04X}"
+    except OSError:
+        return
+    until = time.monotonic() + app_peer.PATIENCE
+    while time.monotonic() < until:
+        lines = map(str.split, pathlib.Path("/proc/net/tcp").read_text()
+                    .splitlines())
+        unread = [line[4].split(":")[1] for line in lines
+                  if line[1].endswith(client) and line[2].endswith(ours)]
+        if not unread or int(unread[0], 16) == 0:
+            return
+        time.sleep(0.001)
+
+
 def sends(data, then=lambda peer: peer.expect_lost(), step=None):
     """Hears a request, sends these bytes, step at a time, and then waits for
     the client's end."""
@@ -119,6 +161,8 @@ def sends(data, then=lambda peer: peer.expect_lost(), step=None):
         hear(peer)
         for at in range(0, len(data), step or len(data) or 1):
             peer.send(data[at:at + (step or len(data))])
+            if step and at in (0, 1, 3, 50, 60, 100):
+                taken(peer)
         then(peer)
     return behave
 
@@ -171,20 +215,9 @@ def content_of(data):
     return header, content
 
 
-def judges(judge, answer=FINE):
-    """Hears a request, answers, and lets judge() say what was wrong with it."""
-    def behave(peer, _):
-        data = hear(peer)
-        judge(data)
-        peer.send(answer)
-        peer.expect_lost()
-    return behave
-
-
 @scene
 def length():
-    check([Case("", judges(header_of), RING, "Got result: fine"),
-           Case("", judges(header_of, number(1, "big")), SUM, "Got sum: 1")])
+    check([Asked(RING, header_of), Asked(SUM, header_of, number(1, "big"))])
 
 
 @scene
@@ -199,17 +232,16 @@ def keys():
         assert header["byteorder"] in ("little", "big"), \
             f"byteorder is {header['byteorder']}"
         content_of(data)
-    check([Case("", judges(judge), RING, "Got result: fine"),
-           Case("", judges(judge, number(1, "big")), SUM, "Got sum: 1")])
+    check([Asked(RING, judge), Asked(SUM, judge, number(1, "big"))])
 
 
 @scene
 def bytes_counted():
-    check(Case("", judges(content_of), ["search", value], "Got result: fine")
+    check(Asked(["search", value], content_of)
           for value in ("a", "é", "🐶", "日本語 🐰"))
 
 
-def asks_for(value):
+def judge_of(value):
     def judge(data):
         header, content = content_of(data)
         assert header["content-type"] == "text/json", \
@@ -221,12 +253,12 @@ def asks_for(value):
         wanted = {"action": "search", "value": value}
         came = {key: request.get(key) for key in wanted}
         assert came == wanted, f"it asks {short(came)}, not {short(wanted)}"
-    return judges(judge)
+    return judge
 
 
 @scene
 def values():
-    check(Case("", asks_for(value), ["search", value], "Got result: fine")
+    check(Asked(["search", value], judge_of(value))
           for value in ("ring", "", ' a "quoted"  one ', "back\\slash",
                         "line\nend\ttab \x01", "é 日本語 🐶 %s",
                         '", "action": "x', "y" * 100_000))
@@ -234,7 +266,7 @@ def values():
 
 @scene
 def numbers():
-    def sums(*wanted):
+    def sums(wanted):
         def judge(data):
             header, content = content_of(data)
             assert header["content-type"] == "binary/uint32-array", \
@@ -247,8 +279,8 @@ def numbers():
             assert came == wanted, \
                 f"{content[:12].hex(' ')}, with byteorder {order}, is " \
                 f"{short(came)}, not {short(wanted)}"
-        return judges(judge, number(7, "little"))
-    check(Case("", sums(*wanted), ["sum", *map(str, wanted)], "Got sum: 7")
+        return judge
+    check(Asked(["sum", *map(str, wanted)], sums(wanted), number(7, "little"))
           for wanted in ((1, 2, 3), (256,), (4294967295, 0, 65536), (),
                          tuple(range(5000))))
 
