@@ -29,11 +29,11 @@ ask() {
 @test "values arrive as they were given" { scene values; }
 @test "numbers arrive in the order that byteorder says" { scene numbers; }
 @test "a result is printed" { scene results; }
+@test "a response ends where its lengths say, and not with the connection" { scene held; }
 @test "a sum is printed, whichever end comes first" { scene sums; }
 @test "a response that comes in pieces is put together" { scene pieces; }
 @test "a response that is odd and legal is understood" { scene odd; }
 @test "the largest header and the longest result are understood" { scene large; }
-@test "a response ends where its lengths say, and not with the connection" { scene held; }
 @test "an error reply is told, and nothing is printed" { scene errors; }
 @test "a response that ends too early is none" { scene truncated; }
 @test "a response that a reset cuts off is none" { scene cut-off; }

@@ -301,15 +301,16 @@ def no_request():
 
 @scene
 def results():
-    check(Case(f"answers {text!r}", sends(encode_json({"result": text})), RING,
+    check(Case(f"answers {text!r}, and closes",
+               sends(encode_json({"result": text}), closes), RING,
                f"Got result: {text}")
           for text in ("fine", "", "🐾 Playing ball! 🏐", 'a "quoted" one', "%s"))
 
 
 @scene
 def sums():
-    check(Case(f"answers {value}, {order} end first", sends(number(value, order)),
-               SUM, f"Got sum: {value}")
+    check(Case(f"answers {value}, {order} end first, and closes",
+               sends(number(value, order), closes), SUM, f"Got sum: {value}")
           for value in (258, 2**40 + 5, 2**64 - 1)
           for order in ("little", "big"))
 
