@@ -54,15 +54,25 @@ class Tool:
                                         stdin=subprocess.PIPE,
                                         stdout=self.log, stderr=self.log)
         self.pipe = self.process.stdin
-        self.until = time.monotonic() + SECONDS
 
     def wait(self, condition):
+        until = time.monotonic() + SECONDS
         while not condition():
-            if time.monotonic() > self.until:
+            if time.monotonic() > until:
                 self.process.kill()
                 self.process.wait()
                 raise Failure(f"it was still running after {SECONDS:.0f} s")
             time.sleep(0.0002)
+
+    def soon(self, condition):
+        """Is it so, if it is given time? (What reads may be a child of what was
+        started, and still be at work.)"""
+        until = time.monotonic() + 2
+        while not condition():
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.0002)
+        return True
 
     def ended(self):
         return self.process.poll() is not None
@@ -92,20 +102,25 @@ class Tool:
                 pass  # how it ended tells more
             self.wait(self.waits)
 
-    def said(self):
-        self.log.seek(0)
+    def size(self):
+        """How much it has said."""
+        return os.fstat(self.log.fileno()).st_size
+
+    def said(self, since=0):
+        """What, from a size on."""
+        self.log.seek(since)
         return self.log.read().decode(errors="replace")
 
     def shown(self):
         return len(re.findall("^content  ", self.said(), re.M))
 
-    def end(self):
-        """Returns all that it has said, and how it ended."""
+    def end(self, since=0):
+        """Returns what it has said, and how it ended."""
         self.pipe.close()
         self.wait(self.ended)
         status = self.process.returncode
-        return self.said() + (f"exit status {status}" if status >= 0
-                              else f"ended by signal {-status}")
+        return self.said(since) + (f"exit status {status}" if status >= 0
+                                   else f"ended by signal {-status}")
 
 
 def perform(tool, steps):
@@ -135,11 +150,12 @@ def perform(tool, steps):
                 each = True
             case "shown":
                 wanted = int(steps.pop(0))
+                tool.soon(lambda: tool.ended() or tool.shown() >= wanted)
                 if not tool.ended() and tool.shown() != wanted:
                     raise Failure(f"{tool.shown()} messages were shown when "
                                   f"{wanted} had come")
             case "stop":
-                if not tool.ended():
+                if not tool.soon(tool.ended):
                     raise Failure("it waits for more, though it has all that "
                                   "it needs to refuse this")
             case other:
@@ -154,21 +170,23 @@ def cut_vectors(path):
     good = [vector for vector in found if vector.error() is None]
     tool = Tool(path)
     for vector in good:
-        before = tool.said()
+        before, shown = tool.size(), tool.shown() + len(vector.responses)
         tool.give(vector.bytes)
-        whole = tool.said()[len(before):]
+        tool.soon(lambda: tool.ended() or tool.shown() >= shown)
         if tool.ended():
-            raise Failure(f"{vector.name}: {whole}{tool.end()[len(before + whole):]}")
+            raise Failure(f"{vector.name}: {tool.end(before)}")
+        whole, size = tool.said(before), tool.size() - before
         if not whole:
             raise Failure(f"{vector.name}: nothing was shown of it")
         for cut in range(1, len(vector.bytes)):
-            before = tool.said()
+            before = tool.size()
             tool.give(vector.bytes[:cut])
             tool.give(vector.bytes[cut:])
-            if tool.said()[len(before):] != whole:
+            tool.soon(lambda: tool.size() >= before + size)
+            if tool.said(before) != whole:
                 raise Failure(
                     f"{vector.name}, cut after {cut} of {len(vector.bytes)} "
-                    f"bytes, shows:\n{tool.said()[len(before):]}")
+                    f"bytes, shows:\n{tool.said(before)}")
     tool.end()
     for vector in found:
         if vector.error() is None:
