@@ -1057,6 +1057,16 @@ def serve(host, _port, kind, *wishes):
                 print(error, flush=True)
 
 
+def with_its_words(error, client):
+    """The error of a server whose client may know more of it."""
+    try:
+        client.wait(2)
+    except subprocess.TimeoutExpired:
+        client.kill()
+    said = client.communicate()[1].decode().strip()
+    return AssertionError(f"{error}; the client said: {said or 'nothing'}")
+
+
 def run_client(command, behave, context=None, server=True):
     """Runs a client, with the port where @ is, against a server that does
     behave(peer), and returns (status, output, errors)."""
@@ -1071,6 +1081,9 @@ def run_client(command, behave, context=None, server=True):
                 behave(peer)
             except ConnectionError:
                 pass
+            except (OSError, AssertionError) as error:
+                peer.stream.close()
+                raise with_its_words(error, client) from error
             output, errors = client.communicate(timeout=PATIENCE)
     return (client.returncode, output.decode(),
             errors.decode().replace(f"127.0.0.1:{port}", "A"))
@@ -1289,8 +1302,13 @@ def changes_keys(_host, _port, kind, *command):
             client = subprocess.Popen(
                 [port if word == "@" else word for word in command],
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-            forger = Forger(listener.accept()[0], server_context, server=True)
-            with forger.peer as peer:
+            with listener.accept()[0] as stream:
+                try:
+                    forger = Forger(stream, server_context, server=True)
+                except OSError as error:
+                    stream.close()
+                    raise with_its_words(error, client) from error
+                peer = forger.peer
                 take_request(peer, kind)
                 # Python has sent session tickets with the secret, and replies
                 # that never left; the numbers of those that did are known.
