@@ -84,7 +84,7 @@ def tell(wanted, cert, context, session=None):
         if "ALERT" not in str(error):
             what = f"not served, and no alert says why: {error}"
     if what != wanted:
-        version = context.maximum_version.name[3:].replace("_", ".")
+        version = context.maximum_version.name[4:].replace("_", ".")
         print(f"a client with {cert}.pem, over TLS {version}: {what}", flush=True)
     return session
 '
