@@ -222,6 +222,7 @@ def skeleton(exercise):
     rest = text
     for name in names:
         rest = rest.replace(function(text, name)[0], "")
+    rest = re.sub(r"/\*.*?\*/", "", rest, flags=re.S)
     for name, read in exercise.writes:
         found = function(text, name)
         parameters = re.findall(r"(\w+)(?:,|$)", found["parameters"])
