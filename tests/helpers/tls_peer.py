@@ -1277,8 +1277,12 @@ def early_error(_host, _port, *command):
                 [port if word == "@" else word for word in command],
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
             with Peer(listener.accept()[0], server_context(version), server=True) as peer:
-                peer.handshake()
-                peer.stream.recv(1, socket.MSG_PEEK)  # the request has begun
+                try:
+                    peer.handshake()
+                    peer.stream.recv(1, socket.MSG_PEEK)  # the request has begun
+                except OSError as error:
+                    peer.stream.close()
+                    raise with_its_words(error, client) from error
                 os.kill(client.pid, signal.SIGSTOP)
                 while "State:\tT" not in open(f"/proc/{client.pid}/status", encoding="ascii").read():
                     time.sleep(0.001)
