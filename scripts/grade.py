@@ -213,10 +213,25 @@ def function(text, name):
     return re.search(FUNCTION.format(name), text, re.M | re.S)
 
 
+def script_skeleton(exercise):
+    """The same of a shell script. A function that is not written says what
+    UNWRITTEN() in exercises/unwritten.h would."""
+    text = exercise.beginning()
+    for name, read in exercise.writes:
+        text = re.sub(
+            rf"^{name}\(\) {{\n.*?^}}\n",
+            f'{name}() {{\n    echo "{exercise.source.stem}: {name}() is not written yet: '
+            f'{exercise.source}:$LINENO; read {read}" >&2\n    exit 99\n}}\n',
+            text, count=1, flags=re.M | re.S)
+    return text
+
+
 def skeleton(exercise):
     """The reference, with the bodies of some functions taken out. Parameters,
     and functions that only these bodies call, are mentioned, so that the
     compiler does not warn of what is not used yet."""
+    if exercise.file.endswith(".sh"):
+        return script_skeleton(exercise)
     text = exercise.beginning()
     names = [name for name, _ in exercise.writes]
     rest = text
@@ -244,10 +259,12 @@ def skeleton(exercise):
 
 def moved(exercise, text):
     """The text of a file of the stage's folder, as it has to be in my/N.M: its
-    includes lead from there."""
+    includes, or a script's ways to other files, lead from there."""
     def include(match):
         path = os.path.normpath(f"{exercise.stage}/{match[2]}")
         return f'{match[1]}"../../{path}"'
+    if exercise.file.endswith(".sh"):
+        return text.replace('"$here/..', '"$here/../..')
     return re.sub(r'^(#include )"([^"]+)"', include, text, flags=re.M)
 
 
@@ -271,6 +288,8 @@ def start(exercise):
     exercise.mine.mkdir(parents=True, exist_ok=True)
     if text is not None:
         exercise.source.write_text(text, encoding="utf-8")
+        if text.startswith("#!"):
+            exercise.source.chmod(0o755)
     for name in exercise.also:
         if not (exercise.mine / name).exists():
             given = (ROOT / exercise.stage / name).read_text(encoding="utf-8")
