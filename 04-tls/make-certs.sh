@@ -69,9 +69,6 @@ make_ca() {
         -subj '/CN=CA of the tutorial' -config $work/extensions \
         -extensions ca -out $work/ca.pem
     chmod 644 $work/ca.pem || exit 1
-    mv -f $work/ca-key.pem $work/ca.pem . || exit 1
-    made ca-key.pem "the CA's key, to sign with: the CA holds it, nobody else"
-    made ca.pem "the CA's certificate: all who are to trust the CA hold a copy"
 }
 
 # make_key WHO: the secret that all else is about. It is made where it will be
@@ -117,6 +114,14 @@ check_ca() {
         give_up "$folder/ca.pem is no longer good" \
             "($(sed -n 's/.*lookup: *//p' <<<"$why" | head -n 1)):" \
             "remove it and ca-key.pem, and there will be a new CA"
+}
+
+# A new CA is where it is looked for when both of its files are good.
+new_ca() {
+    make_ca
+    mv -f $work/ca-key.pem $work/ca.pem . || exit 1
+    made ca-key.pem "the CA's key, to sign with: the CA holds it, nobody else"
+    made ca.pem "the CA's certificate: all who are to trust the CA hold a copy"
 }
 
 # keep_or_make WHO NAME: a certificate that is renewed is for the key that is
@@ -254,7 +259,7 @@ extensions >$work/extensions || exit 1
 if there ca.pem || there ca-key.pem; then
     check_ca
 else
-    make_ca
+    new_ca
 fi
 keep_or_make server localhost
 keep_or_make client client.example

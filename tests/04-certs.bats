@@ -9,20 +9,26 @@
 
 load helpers/common
 
+# is_graded: a learner's script is to be tested, with those tests that need no zoo
+is_graded() { [[ -x $build/make-certs.sh ]]; }
+
 # The zoo takes a second: all tests that only read it share one.
 setup_file() {
     export zoo=$BATS_FILE_TMPDIR/zoo
+    is_graded && return
     04-tls/make-certs.sh --bad "$zoo" >"$BATS_FILE_TMPDIR/said"
 }
 
 setup() {
     common_setup
     certs=$tmp/certs
+    script=04-tls/make-certs.sh
+    ! is_graded || script=$build/make-certs.sh
 }
 teardown() { common_teardown; }
 
 make_certs() {
-    timeout -k 5 60 04-tls/make-certs.sh "$@" 3>&-
+    timeout -k 5 60 "$script" "$@" 3>&-
 }
 
 # verify FOLDER FILE [OPTION...]: FILE is looked for in FOLDER, and so are the
