@@ -306,6 +306,13 @@ $(unit-programs): $(BUILD)/%: $(BUILD)/tests/unit/%.o $(BUILD)/tests/unit/check.
 	@$(link) -Wl,--wrap=malloc,--wrap=calloc,--wrap=free -o $@ $(filter %.o,$^) \
 	    $(filter-out %/common.a,$(filter %.a,$^)) $(BUILD)/common.a $(LDLIBS)
 
+# The channel that a learner has written is tested from inside, too.
+$(BUILD)/$(MY)/4.3/tls-channel-test: $(patsubst %,$(BUILD)/tests/unit/%.o,tls-channel-test check script) \
+    $(patsubst %.c,$(BUILD)/%.o,$(wildcard $(MY)/4.3/*.c) \
+        $(foreach part,$(stage-4-parts),$(if $(wildcard $(MY)/4.3/$(notdir $(part))),,$(part)))) \
+    $(BUILD)/03-app-protocol.a $(BUILD)/common.a
+	@$(link) -Wl,--wrap=malloc,--wrap=calloc,--wrap=free -o $@ $^ $(LDLIBS)
+
 # The shim runs inside programs of every variant, and so takes no sanitizer.
 $(BUILD)/shim.so: tests/helpers/shim.c $(BUILD)/flags.mk
 	@$(CC) -std=c11 -O2 -fPIC -shared -o $@ $<
