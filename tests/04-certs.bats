@@ -106,7 +106,7 @@ spy() {
 }
 
 @test "the CA signs certificates and lists of revoked ones, for 90 days" {
-    make_certs "$certs"
+    make_certs "$certs" >/dev/null
     ca=$certs/ca.pem
     assert_equal "$(text "$ca" 'Basic Constraints: critical')" 'CA:TRUE, pathlen:1'
     assert_equal "$(text "$ca" 'Key Usage: critical')" 'Certificate Sign, CRL Sign'
@@ -116,7 +116,7 @@ spy() {
 }
 
 @test "a server's certificate is for servers, a client's for clients, for 30 days" {
-    make_certs "$certs"
+    make_certs "$certs" >/dev/null
     for who in server client; do
         leaf=$certs/$who.pem
         assert_equal "$(text "$leaf" 'Basic Constraints: critical')" 'CA:FALSE'
@@ -135,7 +135,7 @@ spy() {
 }
 
 @test "the server's certificate is for localhost and its two addresses, and no more" {
-    make_certs "$certs"
+    make_certs "$certs" >/dev/null
     assert_equal "$(text "$certs/server.pem" 'Alternative Name')" \
         'DNS:localhost, IP Address:127.0.0.1, IP Address:0:0:0:0:0:0:0:1'
     for address in 127.0.0.1 ::1; do
@@ -164,8 +164,8 @@ spy() {
 }
 
 @test "keys are ECDSA on P-256, and RSA with --rsa" {
-    make_certs "$certs"
-    make_certs --rsa "$tmp/rsa"
+    make_certs "$certs" >/dev/null
+    make_certs --rsa "$tmp/rsa" >/dev/null
     all_is_well "$tmp/rsa"
     for who in ca server client; do
         run openssl pkey -in "$certs/$who-key.pem" -noout -text
