@@ -16,7 +16,7 @@ teardown() { common_teardown; }
 
 # unit PROGRAM: runs the test of the same name as this one
 unit() {
-    run timeout -k 5 60 "$build/$1" "$BATS_TEST_DESCRIPTION"
+    run timeout -k 5 "${limit:-60}" "$build/$1" "$BATS_TEST_DESCRIPTION"
     assert_success
 }
 
