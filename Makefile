@@ -284,9 +284,10 @@ $(BUILD)/03-app-protocol.a $(BUILD)/04-tls.a:
 
 # The learner's own: a file in my/N.M takes the place of the stage's of that
 # name. On the way there, "../../" leads out of exercises/N.M as well, so that
-# these files can be graded wherever MY is.
+# these files can be graded wherever MY is; and what is copied from the stage as
+# it is finds what it includes.
 define exercise
-$(BUILD)/$(MY)/$1/%.o: CPPFLAGS += -iquote exercises/$1
+$(BUILD)/$(MY)/$1/%.o: CPPFLAGS += -iquote exercises/$1 -iquote $2
 $(BUILD)/$(MY)/$1/%: $(patsubst %.c,$(BUILD)/%.o,$(wildcard $(MY)/$1/*.c)) \
     $$$$(if $$$$(wildcard $(MY)/$1/$$$$*.c),,$(BUILD)/$2/$$$$*.o) \
     $(foreach part,$3,$(if $(wildcard $(MY)/$1/$(notdir $(part))),,$(part:%.c=$(BUILD)/%.o))) $4
