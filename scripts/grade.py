@@ -280,7 +280,7 @@ def start(exercise):
     elif os.environ.get("FROM") == "reference":
         text = moved(base, base.reference())
     elif base.finished():
-        text = base.source.read_text(encoding="utf-8")
+        text = base.source.read_text(encoding="utf-8", errors="replace")
     else:
         give_up(f"{exercise.number} begins with your finished {base.number}: "
                 f"{door('grade', base.number)}; or with the reference's: "
@@ -342,12 +342,21 @@ def end_children():
         pass
 
 
+def limit_compiler():
+    """For a source that would take the compiler all memory, or all time."""
+    import resource
+    resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
+    resource.setrlimit(resource.RLIMIT_CPU, (30, 30))
+
+
 def make(target, *variables):
     environment = {name: value for name, value in os.environ.items()
                    if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
     return subprocess.run(["make", "-s", f"MY={MY}", *variables, target],
                           env=environment, text=True, check=False,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+                          errors="replace", stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          preexec_fn=limit_compiler)
 
 
 def built(exercise, build=BUILD, *variables):
