@@ -869,6 +869,10 @@ def hint(exercise):
 def solution(exercise):
     if not exercise.source.exists():
         give_up(f"not begun: {door('start', exercise.number)}")
+    if not exercise.writes and not any(
+            path.name.startswith("solution") or path.name == exercise.file
+            for path in exercise.folder.iterdir()):
+        give_up(f"there is no solution of {exercise.number} here")
     if not exercise.finished() and os.environ.get("SHOW") != "anyway":
         points, full = exercise.score()
         give_up(f"your last result is {points}/{full}. The way to the rest teaches "
