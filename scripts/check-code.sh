@@ -32,5 +32,5 @@ check "cppcheck finds nothing" \
     --inline-suppr --error-exitcode=1 -D_POSIX_C_SOURCE=200809L "${sources[@]}"
 check "shellcheck finds nothing" \
     shellcheck --external-sources scripts/*.sh 0*/*.sh .ci/run tests/*.bats exercises/*/*.bats \
-    tests/helpers/*.bash tests/helpers/*.sh
+    tests/helpers/*.bash tests/helpers/*.sh docs/teaching/*.sh docs/teaching/*/*.sh
 exit $failed
