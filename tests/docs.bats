@@ -54,6 +54,11 @@ transcripts_of() {
     transcripts_of docs/04-tls.md
 }
 
+@test "docs: the transcripts of docs/teaching.md do what they show" {
+    export GRADE_SECONDS=165 # eight documents at a time
+    transcripts_of docs/teaching.md
+}
+
 @test "docs: no document with a transcript is without a test here" {
     for file in README.md CONTRIBUTING.md docs/*.md; do
         if timeout 10 grep -q '^[[:space:]>]*```console' "$file"; then
