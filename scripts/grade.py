@@ -575,17 +575,31 @@ def cards():
             for patch in sorted(ROOT.glob("tests/mistakes/*.patch"))]
 
 
+def signs(card):
+    """For each test that catches a mistake, by what it is known there: a card
+    names one test or more, and then what is seen in them. The key None stands
+    for any test."""
+    known, tests = {}, []
+    for field, text in card:
+        if field in ("Caught by", "Also caught by"):
+            tests.append(text)
+        elif field == "Seen":
+            known.update(dict.fromkeys(tests, text))
+            tests = []
+        elif field == "Seen anywhere":
+            known[None] = text
+    return known
+
+
 def signature(check, raw):
     """The mistake whose sign is seen where this check has failed, as its name
     and its card; None if there is none, or more than one."""
     found = []
-    for name, fields in cards():
-        card = dict(fields)
-        tests = [text for field, text in fields
-                 if field in ("Caught by", "Also caught by")]
-        sign = card.get("Seen anywhere") or check in tests and card.get("Seen")
+    for name, card in cards():
+        known = signs(card)
+        sign = known.get(check, known.get(None))
         if sign and re.search(sign, raw, re.M):
-            found.append((name, card))
+            found.append((name, dict(card)))
     return found[0] if len(found) == 1 else None
 
 
@@ -892,6 +906,29 @@ def name_mistake(check):
     print(found[0] if found else "not one we know")
 
 
+def name_in_exercises(name):
+    """Likewise, in a copy in which the mistake is planted: says for which checks
+    of an exercise, which its card names besides, the grader would not name it.
+    (An exercise that goes beyond the reference cannot be graded with that.)"""
+    adopt_orphans()
+    card = dict(cards())[name]
+    patch = (ROOT / f"tests/mistakes/{name}.patch").read_text(encoding="utf-8")
+    for check, exercise in [(check, exercise) for exercise in map(Exercise, exercises())
+                            for check in exercise.checks
+                            if check["Check"] in signs(card)
+                            and check["In"].startswith("exercises/")
+                            and f"--- a/{exercise.head['From']}\n" in patch
+                            and ("Caught by", check["Check"]) not in card]:
+        if exercise.number[0] == "4" and "CERTS" not in os.environ:
+            os.environ["CERTS"] = certificates()
+        raw = run_checks([check], BUILD.resolve(), time.monotonic() + 60,
+                         **exercise.variables).get(check["Check"])
+        found = raw and signature(check["Check"], raw)
+        if not found or found[0] != name:
+            print(f"exercise {exercise.number}, \"{check['Check']}\": the grader "
+                  f"calls it {found[0] if found else 'not one we know'}\n{raw}")
+
+
 def main(arguments):
     os.chdir(ROOT)
     if arguments == ["grade"]:
@@ -901,6 +938,8 @@ def main(arguments):
         return 0 if grade_all(numbers) else 1
     if arguments[:1] == ["name"] and len(arguments) == 2:
         return name_mistake(arguments[1])
+    if arguments[:1] == ["name-in-exercises"] and len(arguments) == 2:
+        return name_in_exercises(arguments[1])
     if len(arguments) != 2 or not re.fullmatch(r"\d(\.\d)?", arguments[1]):
         sys.exit(__doc__)
     what, number = arguments

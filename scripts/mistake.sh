@@ -166,6 +166,9 @@ flaw() {
     fi
     named=$(python3 -B scripts/grade.py name "$(card "$1" 'Caught by')" <<<"$output")
     [[ $named == "$1" ]] || printf '%s\n' "the grader names it: $named" "$output"
+    # An exercise may have a check of its own that tells it from others.
+    grep -q '^Also caught by: ' "tests/mistakes/$1.patch" &&
+        BUILD=build CERTS=$copies/certs "$copies/$1/scripts/grade.py" name-in-exercises "$1"
 }
 
 # trial NUMBER NAME: prints the line of one mistake
