@@ -110,15 +110,15 @@ test-4: $(tested-4) ## the tests of stage 4
 	@APP_TLS=$(BUILD)/certs scripts/suite.sh --jobs 8 --filter-tags '!tcp' tests/03-app-protocol.bats
 
 .PHONY: test-grade
-test-grade: $(foreach stage,$(stages),$(tested-$(stage))) ## prove the grader: right and wrong solutions, each mistake by its name
-	@scripts/suite.sh --jobs 2 tests/grade.bats
+test-grade: $(foreach stage,$(stages),$(tested-$(stage))) ## prove the grader: right and wrong solutions, skeletons, and what teachers copy
+	@scripts/suite.sh --jobs 2 tests/grade.bats tests/teaching.bats
 
 .PHONY: test-docs
 test-docs: $(programs) ## compare the prose with the code, run its transcripts
 	@scripts/suite.sh --jobs 8 tests/docs.bats
 
 .PHONY: check
-check: test check-variants check-code check-fuzz mistakes ## everything that CI runs
+check: test check-variants check-code check-fuzz mistakes test-grade ## everything that CI runs
 
 .PHONY: check-variants
 check-variants:

@@ -162,29 +162,35 @@ reference_scores_all() { # STAGE
 @test "stage 3: the reference and our solutions get full marks" { reference_scores_all 3; }
 @test "stage 4: the reference and our solutions get full marks" { reference_scores_all 4; }
 
-@test "solutions in Python get full marks, and checks that need C do not count" {
-    my python grade-1.1 SERVER='python3 tests/helpers/echo_server.py'
+# full_marks POINTS N.M VARIABLE HELPER: a solution in another language
+full_marks() {
+    my python grade-"$2" "$3=python3 tests/helpers/$4"
     assert_success
-    assert_equal "${lines[-1]}" 'SCORE 30/30'
+    assert_equal "${lines[-1]}" "SCORE $1/$1"
+}
+
+@test "stage 1: solutions in Python get full marks, and checks that need C do not count" {
+    full_marks 30 1.1 SERVER echo_server.py
     assert_line --partial '31 of 31 checks'
-    my python grade-1.2 CLIENT='python3 tests/helpers/echo_client.py'
-    assert_success
-    assert_equal "${lines[-1]}" 'SCORE 20/20'
-    my python grade-1.3 SERVER='python3 tests/helpers/echo_server.py --upper'
-    assert_success
-    assert_equal "${lines[-1]}" 'SCORE 10/10'
+    full_marks 20 1.2 CLIENT echo_client.py
+    full_marks 10 1.3 SERVER 'echo_server.py --upper'
+    full_marks 20 1.4 CLIENT echo_client.py
+    full_marks 20 1.5 SERVER 'echo_server.py --fork'
+}
+
+@test "stage 2: solutions in Python get full marks" {
+    full_marks 15 2.1 SERVER 'multiconn_server.py --discard'
+    full_marks 35 2.2 SERVER multiconn_server.py
+    full_marks 15 2.3 CLIENT multiconn_client.py
+    full_marks 15 2.4 SERVER multiconn_server.py
+    full_marks 20 2.5 SERVER 'multiconn_server.py --chat'
 }
 
 @test "stage 3: solutions in Python get full marks" {
-    full_marks() { # POINTS N.M VARIABLE HELPER
-        my python grade-"$2" "$3=python3 tests/helpers/$4.py"
-        assert_success
-        assert_equal "${lines[-1]}" "SCORE $1/$1"
-    }
-    full_marks 40 3.1 TOOL message_tool
-    full_marks 15 3.2 SERVER app_server
-    full_marks 20 3.3 SERVER app_server
-    full_marks 25 3.4 CLIENT app_client
+    full_marks 40 3.1 TOOL message_tool.py
+    full_marks 15 3.2 SERVER app_server.py
+    full_marks 20 3.3 SERVER app_server.py
+    full_marks 25 3.4 CLIENT app_client.py
 }
 
 @test "what does not compile, or start, is told by its own error" {

@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""The echo client of exercise 1.2 in Python: see echo_server.py.
-Usage: [-t SECONDS] [-q] [HOST [PORT [MESSAGE]]], where - is standard input."""
+"""The echo client of exercises 1.2 and 1.4 in Python: see echo_server.py."""
 import getopt
 import os
 import socket
 import sys
+import time
 
+USAGE = """Usage: [-t SECONDS] [-T SECONDS] [-q] [HOST [PORT [MESSAGE]]]
+MESSAGE - is standard input; -t limits each wait, and -T all of them."""
 STEP = 4096
 
 
@@ -27,7 +29,20 @@ def why(error):
             else error.strerror)
 
 
-def connect_any(host, port, seconds):
+class Patience:
+    """How long the next call may wait: for -t, and for what is left of -T."""
+    def __init__(self, wait, total):
+        self.wait, self.end = wait, total and time.monotonic() + total
+
+    def limit(self, sock):
+        left = self.end - time.monotonic() if self.end else self.wait
+        if left <= 0:
+            raise TimeoutError
+        sock.settimeout(min(left, self.wait))
+        return sock
+
+
+def connect_any(host, port, patience):
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (socket.gaierror, UnicodeError) as error:
@@ -36,9 +51,8 @@ def connect_any(host, port, seconds):
         name = (f"[{address[0]}]:{port}" if family == socket.AF_INET6
                 else f"{address[0]}:{port}")
         server = socket.socket(family)
-        server.settimeout(seconds)
         try:
-            server.connect(address)
+            patience.limit(server).connect(address)
             return server, name
         except OSError as error:
             server.close()
@@ -47,8 +61,8 @@ def connect_any(host, port, seconds):
 
 
 class Talk:
-    def __init__(self, server, name):
-        self.server, self.name = server, name
+    def __init__(self, server, name, patience):
+        self.server, self.name, self.patience = server, name, patience
         self.sent = self.received = self.wrong = 0
 
     def fail(self, what, reason):
@@ -57,7 +71,7 @@ class Talk:
 
     def receive(self, size):
         try:
-            data = self.server.recv(size)
+            data = self.patience.limit(self.server).recv(size)
         except OSError as error:
             self.fail("receive from", why(error))
         self.received += len(data)
@@ -67,7 +81,7 @@ class Talk:
         left, echo = data, b""
         try:
             while left:
-                count = self.server.send(left)
+                count = self.patience.limit(self.server).send(left)
                 self.sent += count
                 left = left[count:]
         except OSError as error:
@@ -101,13 +115,24 @@ def quote(data):
 
 
 def main():
-    options, arguments = getopt.getopt(sys.argv[1:], "t:q")
-    options = dict(options)
+    try:
+        options, arguments = getopt.getopt(sys.argv[1:], "t:T:qh")
+        options = dict(options)
+        if "-h" in options:
+            print(USAGE)
+            return
+        patience = Patience(float(options.get("-t", 60)),
+                            int(options["-T"]) if "-T" in options else None)
+        if patience.end is not None and int(options["-T"]) < 1:
+            raise ValueError
+    except (getopt.GetoptError, ValueError):
+        sys.stderr.write(f"echo-client: what is that?\n{USAGE}\n")
+        sys.exit(2)
     host, port, message = (arguments
                            + ["127.0.0.1", "65432", "Hello, world"][len(arguments):])
     if host.startswith("[") and ":" in host and host.endswith("]"):
         host = host[1:-1]
-    talk = Talk(*connect_any(host, int(port), float(options.get("-t", 60))))
+    talk = Talk(*connect_any(host, int(port), patience), patience)
     if message == "-":
         try:
             while data := os.read(0, STEP):
