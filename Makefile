@@ -167,23 +167,23 @@ mistakes: $(programs) ## plant each mistake in the code: its test must catch it
 # N.M, or N, is the stem: start-1.2, grade-1.2, and so on.
 start-%: ## put exercise N.M into my/; N alone: the first of the stage
 	@sh scripts/deps.sh need python3 patch
-	@scripts/grade.py start $*
+	@scripts/exercises.py start $*
 
 .PHONY: grade
 grade: $(foreach stage,$(stages),$(tested-$(stage))) ## points for all that you have begun
 	@sh scripts/deps.sh need python3
-	@scripts/grade.py grade
+	@scripts/grade.py
 
 .SECONDEXPANSION:
 grade-%: $$(tested-$$(firstword $$(subst ., ,$$*))) ## points, and what is wrong and why; N alone: the whole stage
 	@sh scripts/deps.sh need python3
-	@scripts/grade.py grade $*
+	@scripts/grade.py $*
 
 hint-%: ## a question that leads on
-	@scripts/grade.py hint $*
+	@scripts/exercises.py hint $*
 
 solution-%: ## how yours differs from ours
-	@scripts/grade.py solution $*
+	@scripts/exercises.py solution $*
 
 ##@ Work on this repository
 

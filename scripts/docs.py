@@ -25,6 +25,8 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
+import museum
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # Every fence says what it is, so that none escapes its check by accident.
@@ -557,12 +559,7 @@ def card(patch):
     """The fields of a card, and the stage that the mistake belongs to: that of
     the file that is changed, or else of the first suite that sees it."""
     text = patch.read_text(encoding="utf-8")
-    fields = {}
-    for line in text.partition("\n\n")[0].splitlines():
-        if line.startswith("  "):
-            fields[name] += " " + line.strip()
-        else:
-            name, _, fields[name] = line.partition(": ")
+    fields = dict(next(museum.blocks(patch)))
     stage = re.search(r"^--- a/0(\d)-", text, re.M)
     if not stage:
         suites = (suite.name for suite in sources("tests/0*.bats") if

@@ -1,37 +1,29 @@
 #!/usr/bin/env python3
-"""The learner's work: begun, graded, helped along. The Makefile calls it.
+"""What a learner wrote, graded. The Makefile calls it.
 
-usage: grade.py start N.M | grade N.M | hint N.M | solution N.M
-       grade.py start N | grade N      the first of a stage; all of it
-       grade.py grade                  all that is begun
-       grade.py name CHECK <OUTPUT     the mistake that bats' output shows
+usage: grade.py N.M           one exercise
+       grade.py N             a stage
+       grade.py               all that is begun
 
-What is taken from the environment: FROM=reference (start), SERVER, CLIENT or
-TOOL=COMMAND (grade: the program to grade instead of the one in my/),
-HIDDEN=FOLDER (grade: more checks), SHOW=anyway (solution), BUILD, and MY, the
-learner's folder (my).
+What is taken from the environment: SERVER, CLIENT or TOOL=COMMAND (the program
+to grade instead of the one in my/), HIDDEN=FOLDER (more checks), BUILD, and MY,
+the learner's folder (my).
 
-An exercise is a folder in exercises/ with a file of that name that holds all
-that is particular to it: its title and points, which functions of which file
-are to be written, its hints, and its checks. A check is a test of a bats
-suite, which is run with BUILD set to a folder in which the learner's program
-stands beside the reference's others, and with the variables of the field
-"With". The checks that the skeleton would pass are not among them, so that
-points are only for what was written.
+A check is a test of a bats suite, which is run with BUILD set to a folder in
+which the learner's program stands beside the reference's others, and with the
+variables of the exercise's field "With". The checks that the skeleton would
+pass are not among them, so that points are only for what was written.
 
-By what each mistake of the museum is known, its card in tests/mistakes says:
-"Seen" is a pattern for what bats prints of the test that it is "Caught by" (or
-"Also caught by"), "Seen anywhere" one for any check. It is never the line of a
-test or a time, and no other mistake leaves what it finds.
+For scripts/mistake.sh:
+       grade.py name CHECK <OUTPUT         the mistake that bats' output shows
+       grade.py name-in-exercises NAME     what is wrong with that, in a copy
+                                           in which NAME is planted
 """
 import ctypes
-import difflib
-import functools
 import json
 import os
 import re
 import select
-import shlex
 import shutil
 import signal
 import subprocess
@@ -41,266 +33,17 @@ import time
 import xml.etree.ElementTree as xml
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-BUILD = Path(os.environ.get("BUILD", "build"))
-MY = Path(os.environ.get("MY") or "my")
+from exercises import (BUILD, MY, ROOT, Exercise, door, exercises, give_up,
+                       numbers_of)
+from museum import cards, signature, signs
+
 # For an exercise: nobody waits for more than a minute. What waits within a check
 # is in proportion; GRADE_SECONDS is for machines that have much else to do.
 GRADED_SECONDS = int(os.environ.get("GRADE_SECONDS") or 55)
 CRASHES = {4: "SIGILL", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE", 11: "SIGSEGV"}
-STAGES = {"1": "01-echo", "2": "02-multiconn", "3": "03-app-protocol",
-          "4": "04-tls"}
 # Not "undefined": with gcc, that one's reports go past log_path, to standard
 # error, and end the program before the other's.
 SANITIZE = "-O1 -g -fsanitize=address -fno-omit-frame-pointer -U_FORTIFY_SOURCE"
-
-
-def give_up(text):
-    sys.exit(f"grade: {text}")
-
-
-# --- Exercises ----------------------------------------------------------------
-
-def blocks(path):
-    """The blocks of a data file, one after the other, as lists of (field,
-    text). Wrapped lines are indented."""
-    block = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if not line and block:
-            yield block
-            block = []
-        elif line[:1] == " ":
-            field, text = block[-1]
-            block[-1] = (field, f"{text} {line.strip()}")
-        elif line[:1] not in ("", "#"):
-            field, _, text = line.partition(": ")
-            block.append((field, text))
-    if block:
-        yield block
-
-
-class Exercise:
-    def __init__(self, number):
-        self.number = number
-        self.folder = ROOT / "exercises" / number
-        if not (self.folder / "exercise").is_file():
-            give_up(f"there is no exercise {number}; there are: "
-                    + " ".join(exercises()))
-        head, *others = blocks(self.folder / "exercise")
-        self.head = dict(head)
-        self.stage = STAGES[number[0]]
-        self.title, self.programs = self.head["Title"], self.head["Program"].split()
-        self.program = self.programs[0]
-        self.points = int(self.head["Points"])
-        self.variables = dict(word.split("=", 1) for word
-                              in self.head.get("With", "").split())
-        self.writes = [text.split() for field, text in head if field == "Write"]
-        self.hints = [text for block in others for field, text in block
-                      if field == "Hint"]
-        self.checks = checks_of(others, f"tests/{self.stage}.bats")
-        if hidden := os.environ.get("HIDDEN"):
-            folder = Path(hidden).resolve() / number
-            if (folder / "exercise").is_file():
-                self.checks += checks_of(blocks(folder / "exercise"),
-                                         str(folder / "checks.bats"))
-        self.mine = MY / number
-        self.file = self.head.get("File", f"{self.program}.c")
-        self.source = self.mine / self.file
-        # Files that stand beside it, as the stage has them, and may be changed.
-        self.also = self.head.get("Also", "").split()
-        self.stand = self.mine / "build"  # where its program is graded
-
-    def variable(self):
-        """By which its program is replaced by any command."""
-        kind = self.program.rpartition("-")[2]
-        return {"server": "SERVER", "client": "CLIENT"}.get(kind, "TOOL")
-
-    def base(self):
-        """The exercise that this one begins with, or None."""
-        found = self.head["From"]
-        return Exercise(found) if re.fullmatch(r"\d\.\d", found) else None
-
-    def reference(self):
-        """Our own solution, as text."""
-        patch = self.folder / "solution.patch"
-        if self.head["From"] == "nothing":
-            return (self.folder / self.file).read_text(encoding="utf-8")
-        return patched(self.beginning(), patch)
-
-    def sources(self):
-        """Our own solution: for each file of it, where it is in my/N.M, and its
-        text there."""
-        yield self.source, moved(self, self.reference())
-        for name in self.also:
-            text = (ROOT / self.stage / name).read_text(encoding="utf-8")
-            yield self.mine / name, moved(self, patched(
-                text, self.folder / f"solution-{Path(name).stem}.patch"))
-
-    def beginning(self):
-        """What it begins with, complete: nothing emptied yet."""
-        base = self.base()
-        if base:
-            return base.reference()
-        return (ROOT / self.head["From"]).read_text(encoding="utf-8")
-
-    def score(self):
-        """The last result: points, of how many."""
-        try:
-            kept = json.loads((self.stand / "score.json").read_text())
-            return kept["points"], kept["of"]
-        except (OSError, ValueError, KeyError):
-            return 0, self.points
-
-    def finished(self):
-        points, full = self.score()
-        return self.source.exists() and points == full
-
-
-def patched(text, patch):
-    if not patch.exists():
-        return text
-    with Scratch() as scratch:
-        file = scratch / "patched"
-        file.write_text(text, encoding="utf-8")
-        subprocess.run(["patch", "-s", "--fuzz=0", file, patch], check=True)
-        return file.read_text(encoding="utf-8")
-
-
-def checks_of(found, suite):
-    """Those blocks that are checks, as dictionaries; suite is where they are,
-    unless they say so."""
-    return [{"In": suite, "Did": "what its name says", "Expected": "what its "
-             "name says", "Ask": "What does the name of the check promise?",
-             "Look": "what you wrote", "Read": "docs/README.md", **dict(block)}
-            for block in found if block[0][0] == "Check"]
-
-
-def door(verb, number, **variables):
-    """What to type for it, with what had to be typed this time."""
-    words = [f"make {verb}-{number}"]
-    if MY != Path("my"):
-        words.append(f"MY={shlex.quote(str(MY))}")
-    return " ".join(words + [f"{name}={shlex.quote(value)}"
-                             for name, value in variables.items()])
-
-
-def exercises(stage=""):
-    return sorted(path.parent.name
-                  for path in ROOT.glob("exercises/*/exercise")
-                  if path.parent.name.startswith(stage))
-
-
-class Scratch:
-    """A folder for the time being."""
-    def __enter__(self):
-        BUILD.mkdir(exist_ok=True)
-        self.path = BUILD / f"scratch-{os.getpid()}"
-        shutil.rmtree(self.path, ignore_errors=True)
-        self.path.mkdir()
-        return self.path
-
-    def __exit__(self, *_):
-        shutil.rmtree(self.path, ignore_errors=True)
-
-
-# --- Start --------------------------------------------------------------------
-
-# The house's layout: a function begins and ends at the left margin.
-FUNCTION = r"^(?P<head>[a-z][^\n;{{]*\b{}\((?P<parameters>[^;{{]*)\))\n{{\n(?P<body>.*?)^}}\n"
-
-
-def function(text, name):
-    return re.search(FUNCTION.format(name), text, re.M | re.S)
-
-
-def script_skeleton(exercise):
-    """The same of a shell script. A function that is not written says what
-    UNWRITTEN() in exercises/unwritten.h would."""
-    text = exercise.beginning()
-    for name, read in exercise.writes:
-        text = re.sub(
-            rf"^{name}\(\) {{\n.*?^}}\n",
-            f'{name}() {{\n    echo "{exercise.source.stem}: {name}() is not written yet: '
-            f'{exercise.source}:$LINENO; read {read}" >&2\n    exit 99\n}}\n',
-            text, count=1, flags=re.M | re.S)
-    return text
-
-
-def skeleton(exercise):
-    """The reference, with the bodies of some functions taken out. Parameters,
-    and functions that only these bodies call, are mentioned, so that the
-    compiler does not warn of what is not used yet."""
-    if exercise.file.endswith(".sh"):
-        return script_skeleton(exercise)
-    text = exercise.beginning()
-    names = [name for name, _ in exercise.writes]
-    rest = text
-    for name in names:
-        rest = rest.replace(function(text, name)[0], "")
-    rest = re.sub(r"/\*.*?\*/", "", rest, flags=re.S)
-    for name, read in exercise.writes:
-        found = function(text, name)
-        parameters = re.findall(r"(\w+)(?:,|$)", found["parameters"])
-        callees = set(re.findall(r"\b(\w+)\(", found["body"])) - {name}
-        # A helper, too, that nothing else calls is for this function.
-        lonely = sorted(callee for callee in callees if function(text, callee)
-                        and not re.search(rf"\b{callee}\(", rest.replace(
-                            (function(rest, callee) or [""])[0], "")))
-        used = [word for word in parameters + lonely if word != "void"]
-        body = (f'    UNWRITTEN("{read}");\n'
-                + "".join(f"    (void){word};\n" for word in used))
-        text = text.replace(found[0], f"{found['head']}\n{{\n{body}}}\n")
-    if not names:
-        return text
-    include = '#include "../exercises/unwritten.h" /* UNWRITTEN() */\n'
-    at = [match.end() for match in re.finditer(r"^#include.*\n", text, re.M)][-1]
-    return text[:at] + include + text[at:]
-
-
-def moved(exercise, text):
-    """The text of a file of the stage's folder, as it has to be in my/N.M: its
-    includes, or a script's ways to other files, lead from there."""
-    def include(match):
-        path = os.path.normpath(f"{exercise.stage}/{match[2]}")
-        return f'{match[1]}"../../{path}"'
-    if exercise.file.endswith(".sh"):
-        return text.replace('"$here/..', '"$here/../..')
-    return re.sub(r'^(#include )"([^"]+)"', include, text, flags=re.M)
-
-
-def start(exercise):
-    if exercise.source.exists():
-        give_up(f"{exercise.source} is there already, and stays as it is; to "
-                f"begin anew, move {exercise.mine} away")
-    base = exercise.base()
-    if exercise.head["From"] == "nothing":
-        text = None
-    elif not base:
-        text = moved(exercise, skeleton(exercise))
-    elif os.environ.get("FROM") == "reference":
-        text = moved(base, base.reference())
-    elif base.finished():
-        text = base.source.read_text(encoding="utf-8", errors="replace")
-    else:
-        give_up(f"{exercise.number} begins with your finished {base.number}: "
-                f"{door('grade', base.number)}; or with the reference's: "
-                f"{door('start', exercise.number, FROM='reference')}")
-    exercise.mine.mkdir(parents=True, exist_ok=True)
-    if text is not None:
-        exercise.source.write_text(text, encoding="utf-8")
-        if text.startswith("#!"):
-            exercise.source.chmod(0o755)
-    for name in exercise.also:
-        if not (exercise.mine / name).exists():
-            given = (ROOT / exercise.stage / name).read_text(encoding="utf-8")
-            (exercise.mine / name).write_text(moved(exercise, given),
-                                              encoding="utf-8")
-    print(f"{exercise.number} {exercise.title} {exercise.head['Stars']}, "
-          f"{exercise.points} points: {exercise.source}\n")
-    task = exercise.head["Task"].replace(f"my/{exercise.number}", str(exercise.mine))
-    print(textwrap.fill(task, 80) + "\n")
-    print(f"Then   {door('grade', exercise.number)}")
-    print(f"Hint   {door('hint', exercise.number)}")
 
 
 # --- Running what may hang, crash or flood ------------------------------------
@@ -568,41 +311,6 @@ def what_was_seen(raw):
     return unique[:9] or ["that the check failed, and no more"]
 
 
-@functools.lru_cache(maxsize=None)
-def cards():
-    """Of each mistake its name, and its card as a list of (field, text)."""
-    return [(patch.stem, next(blocks(patch)))
-            for patch in sorted(ROOT.glob("tests/mistakes/*.patch"))]
-
-
-def signs(card):
-    """For each test that catches a mistake, by what it is known there: a card
-    names one test or more, and then what is seen in them. The key None stands
-    for any test."""
-    known, tests = {}, []
-    for field, text in card:
-        if field in ("Caught by", "Also caught by"):
-            tests.append(text)
-        elif field == "Seen":
-            known.update(dict.fromkeys(tests, text))
-            tests = []
-        elif field == "Seen anywhere":
-            known[None] = text
-    return known
-
-
-def signature(check, raw):
-    """The mistake whose sign is seen where this check has failed, as its name
-    and its card; None if there is none, or more than one."""
-    found = []
-    for name, card in cards():
-        known = signs(card)
-        sign = known.get(check, known.get(None))
-        if sign and re.search(sign, raw, re.M):
-            found.append((name, dict(card)))
-    return found[0] if len(found) == 1 else None
-
-
 def crash_signal(raw):
     number = re.search(r"by signal (\d+)|(?:exit )?status\s*:?\s*(1[23]\d)\b", raw)
     number = number and (int(number[1]) if number[1] else int(number[2]) - 128)
@@ -867,38 +575,6 @@ def grade_all(numbers):
     return report(results)
 
 
-# --- Hints, and the solution --------------------------------------------------
-
-def hint(exercise):
-    """One question at a time, from the first to the last, and round again."""
-    exercise.stand.mkdir(parents=True, exist_ok=True)
-    kept = exercise.stand / "hints"
-    told = int(kept.read_text()) if kept.exists() else 0
-    at = told % len(exercise.hints)
-    print(f"{exercise.number}, question {at + 1} of {len(exercise.hints)}:\n")
-    print(textwrap.fill(exercise.hints[at], 80))
-    kept.write_text(str(at + 1))
-
-
-def solution(exercise):
-    if not exercise.source.exists():
-        give_up(f"not begun: {door('start', exercise.number)}")
-    if not exercise.writes and not any(
-            path.name.startswith("solution") or path.name == exercise.file
-            for path in exercise.folder.iterdir()):
-        give_up(f"there is no solution of {exercise.number} here")
-    if not exercise.finished() and os.environ.get("SHOW") != "anyway":
-        points, full = exercise.score()
-        give_up(f"your last result is {points}/{full}. The way to the rest teaches "
-                f"more than the answer: {door('hint', exercise.number)}. To see it all "
-                f"the same: {door('solution', exercise.number, SHOW='anyway')}")
-    for source, ours in exercise.sources():
-        mine = source.read_text(encoding="utf-8", errors="replace")
-        sys.stdout.writelines(difflib.unified_diff(
-            mine.splitlines(True), ours.splitlines(True),
-            str(source), f"our {exercise.number}"))
-
-
 def name_mistake(check):
     """For scripts/mistake.sh, which proves that each mistake is named."""
     found = signature(check, "".join(line[2:] for line in sys.stdin
@@ -931,28 +607,19 @@ def name_in_exercises(name):
 
 def main(arguments):
     os.chdir(ROOT)
-    if arguments == ["grade"]:
-        numbers = [number for number in exercises() if (MY / number).is_dir()]
-        if not numbers:
-            give_up(f"nothing is begun: {door('start', '1.1')}")
-        return 0 if grade_all(numbers) else 1
     if arguments[:1] == ["name"] and len(arguments) == 2:
         return name_mistake(arguments[1])
     if arguments[:1] == ["name-in-exercises"] and len(arguments) == 2:
         return name_in_exercises(arguments[1])
-    if len(arguments) != 2 or not re.fullmatch(r"\d(\.\d)?", arguments[1]):
+    if not arguments:
+        numbers = [number for number in exercises() if (MY / number).is_dir()]
+        if not numbers:
+            give_up(f"nothing is begun: {door('start', '1.1')}")
+    elif len(arguments) == 1 and re.fullmatch(r"\d(\.\d)?", arguments[0]):
+        numbers = numbers_of(arguments[0])
+    else:
         sys.exit(__doc__)
-    what, number = arguments
-    numbers = exercises(number) if len(number) == 1 else [number]
-    if not numbers:
-        give_up(f"there are no exercises of stage {number}")
-    if what == "grade":
-        return 0 if grade_all(numbers) else 1
-    verbs = {"start": start, "hint": hint, "solution": solution}
-    if what not in verbs:
-        sys.exit(__doc__)
-    verbs[what](Exercise(numbers[0]))
-    return 0
+    return 0 if grade_all(numbers) else 1
 
 
 if __name__ == "__main__":

@@ -129,7 +129,7 @@ show() {
     make_certs "$name"
     printf '%s: %s\n' "$name" "$(card "$name" Mistake)"
     awk '/^$/ { exit }
-        /^[^ ]/ { shown = !/^(Mistake|Caught by): /; if (shown) print "" }
+        /^[^ ]/ { shown = !/^(Mistake|Caught by|Also caught by|Seen|Seen anywhere): /; if (shown) print "" }
         shown' "$patch"
     echo
     sed -n '/^--- a/,$p' "$patch"

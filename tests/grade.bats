@@ -35,8 +35,8 @@ solution() {
 import os, sys
 os.environ["MY"] = sys.argv[1]
 sys.path.insert(0, "scripts")
-import grade
-exercise = grade.Exercise(sys.argv[2])
+import exercises
+exercise = exercises.Exercise(sys.argv[2])
 for source, text in exercise.sources():
     source.write_text(text)
 PYTHON
@@ -62,7 +62,7 @@ last_line() { [[ ${lines[-1]} == "$1" || ${lines[-2]} == "$1" ]] || fail "$outpu
     run python3 -B - <<'PYTHON'
 import re, sys
 sys.path.insert(0, "scripts")
-import docs, grade
+import docs, exercises, museum
 
 def read(target):
     file, _, heading = target.partition("#")
@@ -70,26 +70,29 @@ def read(target):
         print(f"{exercise.number}: {target} leads nowhere")
 
 points = dict.fromkeys("1234", 0)
-for number in grade.exercises():
-    exercise = grade.Exercise(number)
+for number in exercises.exercises():
+    exercise = exercises.Exercise(number)
     points[number[0]] += exercise.points
     for _, target in exercise.writes:
         read(target)
     for check in exercise.checks:
-        suite = grade.ROOT / check["In"]
+        suite = exercises.ROOT / check["In"]
         if f'@test "{check["Check"]}" {{' not in suite.read_text():
             print(f"{number}: {suite} has no test: {check['Check']}")
         read(check["Read"])
         for field in ("Did", "Expected", "Ask", "Look"):
-            if check[field] == grade.checks_of([[("Check", "")]], "")[0][field]:
+            if check[field] == exercises.checks_of([[("Check", "")]], "")[0][field]:
                 print(f"{number}: {check['Check']}: {field} is missing")
 suites = "".join(path.read_text() for pattern in ("tests/0*.bats", "exercises/*/checks.bats")
-                 for path in grade.ROOT.glob(pattern))
-for name, card in grade.cards():
-    signs = [text for field, text in card if field in ("Seen", "Seen anywhere")]
-    if len(signs) != 1 or not dict(card).get("Ask", "").endswith("?"):
-        print(f"{name}: one Seen, and an Ask that is a question")
-    for sign in signs:
+                 for path in exercises.ROOT.glob(pattern))
+for name, card in museum.cards():
+    signs = museum.signs(card)
+    for field, text in card:
+        if field in ("Caught by", "Also caught by") and not {text, None} & set(signs):
+            print(f"{name}: nothing is Seen in: {text}")
+    if not dict(card).get("Ask", "").endswith("?"):
+        print(f"{name}: an Ask is a question")
+    for sign in signs.values():
         # Tests move, and anything may be slow.
         if re.search(r"\.bats|\bline\b|not ok|in vain|timeout", sign):
             print(f"{name}: any failure may print this: {sign}")

@@ -230,7 +230,7 @@ ada,10,10,'
     run python3 -B - <<'PYTHON'
 import re, subprocess, sys
 sys.path.insert(0, "scripts")
-import docs, grade
+import docs, exercises
 
 page = open("docs/teaching.md", encoding="utf-8").read()
 section = {part.partition("\n")[0]: [
@@ -245,7 +245,7 @@ def listed(cell):
         found = [f"{found[0][0]}.{n}" for n in range(int(found[0][2]), int(found[1][2]) + 1)]
     return found
 
-points = {number: grade.Exercise(number).points for number in grade.exercises()}
+points = {number: exercises.Exercise(number).points for number in exercises.exercises()}
 seen = []
 for row in section["A course"]:
     begun = [n for n in listed(row[3]) if n in points and n not in seen]
@@ -262,7 +262,7 @@ for name, cells in {
     for number in points:
         if cells.count(number) != 1:
             print(f"{name}: {number} is there {cells.count(number)} times")
-for stage, name in grade.STAGES.items():
+for stage, name in exercises.STAGES.items():
     walkthrough = open(f"docs/{name}.md", encoding="utf-8").read()
     questions = walkthrough.partition("## Check yourself")[2].partition("<details>")[0]
     wanted = re.findall(r"^\d+(?=\. )", questions, re.M)
@@ -270,10 +270,10 @@ for stage, name in grade.STAGES.items():
     if wanted != [number for number in given if number != "exercise"]:
         print(f"Stage {stage}: questions {given}, not {wanted}")
 for number in points:
-    exercise = grade.Exercise(number)
+    exercise = exercises.Exercise(number)
     alone = 0
     for check in exercise.checks:
-        suite = (grade.ROOT / check["In"]).read_text(encoding="utf-8")
+        suite = (exercises.ROOT / check["In"]).read_text(encoding="utf-8")
         body = suite.partition(f'@test "{check["Check"]}" {{')[2].partition("\n}\n")[0]
         # By its own hand, or by that of a function of its suite.
         takes = [name for name, text in re.findall(r"^(\w+)\(\) \{(.*?)^\}", suite, re.M | re.S)
