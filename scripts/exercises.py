@@ -55,11 +55,9 @@ class Exercise:
         self.hints = [text for block in others for field, text in block
                       if field == "Hint"]
         self.checks = checks_of(others, f"tests/{self.stage}.bats")
-        if hidden := os.environ.get("HIDDEN"):
-            folder = Path(hidden).resolve() / number
-            if (folder / "exercise").is_file():
-                self.checks += checks_of(blocks(folder / "exercise"),
-                                         str(folder / "checks.bats"))
+        hidden = hidden_checks(number)
+        self.checks += hidden
+        self.hidden = len(hidden)
         self.mine = MY / number
         self.file = self.head.get("File", f"{self.program}.c")
         self.source = self.mine / self.file
@@ -130,6 +128,37 @@ def checks_of(found, suite):
              "name says", "Ask": "What does the name of the check promise?",
              "Look": "what you wrote", "Read": "docs/README.md", **dict(block)}
             for block in found if block[0][0] == "Check"]
+
+
+def hidden_checks(number):
+    """Those of a teacher, in the folder HIDDEN. A fault of theirs must not cost
+    a learner points: it ends the program with status 2."""
+    if not os.environ.get("HIDDEN"):
+        return []
+    folder = Path(os.environ["HIDDEN"]).resolve()
+    found = folder / number / "exercise"
+    suite = folder / number / "checks.bats"
+    wrong = None
+    checks = []
+    if not folder.is_dir():
+        wrong = "it is no folder"
+    elif found.is_file() != suite.is_file():
+        wrong = f"{number} has only one of exercise and checks.bats"
+    elif found.is_file():
+        checks = checks_of(blocks(found), str(suite))
+        named = sorted(check["Check"] for check in checks)
+        tests = sorted(re.findall(r'^@test "(.*)" \{', suite.read_text(), re.M))
+        counted = subprocess.run(["bats", "--count", suite], check=False, text=True,
+                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        if named != tests:
+            wrong = ("only one of exercise and checks.bats has: "
+                     + "; ".join(sorted(set(named) ^ set(tests))))
+        elif counted.stdout.strip() != str(len(tests)):
+            wrong = f"bats says: {counted.stdout.strip()}"
+    if wrong:
+        sys.stderr.write(f"grade: HIDDEN={folder}: {wrong}\n")
+        sys.exit(2)
+    return checks
 
 
 def door(verb, number, **variables):
@@ -239,8 +268,10 @@ def start(exercise):
     elif base.finished():
         text = base.source.read_text(encoding="utf-8", errors="replace")
     else:
-        give_up(f"{exercise.number} begins with your finished {base.number}: "
-                f"{door('grade', base.number)}; or with the reference's: "
+        points, full = base.score()
+        give_up(f"{exercise.number} begins with your finished {base.number}, whose "
+                f"last result is {points}/{full}: {door('grade', base.number)}; or "
+                f"with the reference's: "
                 f"{door('start', exercise.number, FROM='reference')}")
     exercise.mine.mkdir(parents=True, exist_ok=True)
     if text is not None:
@@ -268,7 +299,8 @@ def hint(exercise):
     kept = exercise.stand / "hints"
     told = int(kept.read_text()) if kept.exists() else 0
     at = told % len(exercise.hints)
-    print(f"{exercise.number}, question {at + 1} of {len(exercise.hints)}:\n")
+    again = ", from the beginning" if told and not at else ""
+    print(f"{exercise.number}, question {at + 1} of {len(exercise.hints)}{again}:\n")
     print(textwrap.fill(exercise.hints[at], 80))
     kept.write_text(str(at + 1))
 

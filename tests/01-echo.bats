@@ -405,9 +405,10 @@ PYTHON
 
 @test "without descriptors the server says so once, does not spin, and recovers" {
     start_server echo-server 127.0.0.1 0
-    prlimit --pid "$server" --nofile=4:20
+    prlimit --pid "$server" --nofile=4:
     # The accept() under way has its descriptor already; the next has none.
-    serves
+    serves &
+    started+=("$!")
     start_peer waiting connect 127.0.0.1 "$port" send x expect x say served hold
     complained 'echo-server: accept: Too many open files'
     local before
@@ -415,11 +416,14 @@ PYTHON
     sleep 1
     (($(ticks "$server") - before <= 5)) || fail "the server is busy waiting"
     assert_equal "$(grep -c . "$tmp/err")" 1
-    prlimit --pid "$server" --nofile=20:20
+    prlimit --pid "$server" --nofile=1000:
     wait_for grep -q served "$tmp/waiting"
     # And when it happens again, it is said again.
-    prlimit --pid "$server" --nofile=4:20
+    prlimit --pid "$server" --nofile=4:
     kill -KILL "$peer"
+    serves &
+    started+=("$!")
+    start_peer another connect 127.0.0.1 "$port" send x expect x hold
     wait_for two_complaints
 }
 
@@ -651,17 +655,22 @@ PYTHON
 
 @test "1,000 connections leave no descriptor and no memory behind" {
     start_server echo-server -q 127.0.0.1 0
-    serves
     local before memory
-    before=$(descriptors "$server")
-    memory=$(awk '/^VmRSS/ { print $2 }' "/proc/$server/status")
-    python3 - "$port" <<'PYTHON'
+    a_thousand_connections() {
+        python3 - "$port" <<'PYTHON'
 import socket, sys
 for _ in range(1000):
     with socket.create_connection(("127.0.0.1", int(sys.argv[1]))) as client:
         client.sendall(b"x")
         assert client.recv(1) == b"x"
 PYTHON
+    }
+    before=$(descriptors "$server")
+    # A runtime that manages its memory comes to rest first.
+    for _ in 1 2 3; do a_thousand_connections; done
+    serves
+    memory=$(awk '/^VmRSS/ { print $2 }' "/proc/$server/status")
+    a_thousand_connections
     serves
     wait_for has_descriptors "$server" "$before"
     memory=$(($(awk '/^VmRSS/ { print $2 }' "/proc/$server/status") - memory))

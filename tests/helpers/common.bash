@@ -75,6 +75,7 @@ wait_for() {
     until "$@" >/dev/null 2>&1; do
         if ((SECONDS >= deadline)); then
             fail "waited $seconds s in vain for: $* (server said: $(tail -qn 20 "$tmp"/out "$tmp"/err 2>/dev/null))"
+            return 1 # under run, fail does not end the loop
         fi
         sleep 0.01
     done
@@ -259,10 +260,19 @@ evidence() {
         [[ -z ${port:-} || $(unread) -eq 0 ]] || echo "evidence: $(unread) bytes have come for the server, and wait in the kernel"
         ! grep -qs '^tfd:.* events: *8' "/proc/$server/fdinfo"/* || echo "evidence: the server's epoll is edge-triggered"
     fi
-    [[ ! -s $tmp/err ]] || tail -n 3 "$tmp/err" | cut -c 1-300 | sed 's/^/evidence: the server said: /'
+    brief "$tmp/err" | sed 's/^/evidence: the server said: /'
     [[ ! -s ${peer_output:-/dev/null} ]] || tail -n 3 "$peer_output" | cut -c 1-300 | sed 's/^/evidence: the peer said: /'
-    [[ ! -s $tmp/client ]] || tail -n 3 "$tmp/client" | cut -c 1-300 | sed 's/^/evidence: the client said: /'
+    brief "$tmp/client" | sed 's/^/evidence: the client said: /'
     [[ ! -e $tmp/in || ! -e $tmp/back ]] || python3 tests/helpers/compare.py "$tmp/in" "$tmp/back"
+}
+
+# brief FILE: its last lines; of a long one (the trace of a runtime, say) its
+# first as well
+brief() {
+    [[ ! -s $1 ]] || grep -av '^ *$' "$1" | cut -c 1-300 |
+        awk '{ line[NR] = $0 } END {
+            if (NR > 6) print line[1] "\n" line[2] "\n" line[3] "\n…"
+            for (i = NR > 6 ? NR - 1 : NR - 2; i <= NR; i++) if (i > 0) print line[i] }'
 }
 
 # doing PROCESS TICKS: which system call it waits in, or, if it has used more
@@ -271,7 +281,7 @@ evidence() {
 doing() {
     local number
     read -r number _ 2>/dev/null <"/proc/$1/syscall" || true
-    if (($2 == 0)) && [[ $number == "$(cc -E -P - <<<$'#include <sys/syscall.h>\nSYS_sendto' | tail -n 1)" ]]; then
+    if (($2 == 0)) && [[ $number == "$("${CC:-cc}" -E -P - <<<$'#include <sys/syscall.h>\nSYS_sendto' | tail -n 1)" ]]; then
         echo 'waits in sendto()' # and strace would end the wait
         return
     fi
