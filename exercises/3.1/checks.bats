@@ -47,7 +47,7 @@ good_end() { [[ ${lines[-1]} == 'exit status 0' ]] || fail "$(tail -n 2 <<<"$out
 # --- The length in front -------------------------------------------------------
 
 @test "a length has its big end first" {
-    feed pad 512 '[' ']' shown 0
+    feed pad 769 '[' ']' shown 0
     refused 'header: not an object'
 }
 
