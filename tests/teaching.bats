@@ -164,6 +164,32 @@ stranger,0,10,\"1.3, not begun\""
     cmp Makefile "$here/Makefile"
 }
 
+@test "a program that ends its grader and leaves points of its own gets none" {
+    local points of
+    for points in 100 10 9; do
+        of=10
+        [[ $points != 100 ]] || of=100
+        mkdir -p "$here/class/$points"
+        sed 's|^int main(.*|#include <signal.h>\n#include <stdio.h>\n#include <stdlib.h>\n&|; s|^    announce(listener);|    char path[4096]; snprintf(path, sizeof path, "%s/my/score.json", getenv("HOME")); FILE *f = fopen(path, "w"); if (f) { fputs("{\\"points\\": '$points', \\"of\\": '$of'}", f); fclose(f); } kill(-1, SIGKILL); announce(listener);|' \
+            wrong/1.3/echo-server.c >"$here/class/$points/echo-server.c"
+        grep -q "{.*$points.*}" "$here/class/$points/echo-server.c"
+    done
+    mkdir "$here/class/text"
+    sed 's/{[^{}]*points[^{}]*}/[]/' "$here/class/9/echo-server.c" >"$here/class/text/echo-server.c"
+    grep -qF '"[]"' "$here/class/text/echo-server.c"
+    docs/teaching/grade-submission.py wrong 1.3 >"$here/before" || true
+    [[ $(json "$here/before" 'x["alone"]') == True ]] || skip "it would end all that this user runs"
+    run --separate-stderr docs/teaching/grade-class.sh "$here/class" 1.3
+    assert_success
+    assert_output 'name,points,of,first failure
+10,0,10,could not be graded: the grader ended without a word
+100,0,10,could not be graded: the grader ended without a word
+9,0,10,could not be graded: the grader ended without a word
+text,0,10,could not be graded: the grader ended without a word'
+    run docs/teaching/grade-submission.py "$here/class/100" 1.3
+    assert_failure 1
+}
+
 @test "without user namespaces a class is graded all the same, and that is said" {
     mkdir -p "$here/class" "$here/bin"
     cp -R right "$here/class/ada"

@@ -105,7 +105,7 @@ def alone(work):
 
 
 def run(command, work, environment):
-    """Runs it to the end, or for SECONDS. Returns what it printed."""
+    """Runs it to the end, or for SECONDS. Returns its status, and what it printed."""
     with open(work / "printed", "wb+") as printed:
         process = subprocess.Popen(command, cwd=ROOT, env=environment,
                                    stdin=subprocess.DEVNULL, stdout=printed,
@@ -114,9 +114,21 @@ def run(command, work, environment):
             process.wait(SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
+            process.wait()
         grade.end_children()
         printed.seek(max(0, printed.seek(0, os.SEEK_END) - MOST_REPORT))
-        return printed.read().decode(errors="replace")
+        return process.returncode, printed.read().decode(errors="replace")
+
+
+def believed(score, full, lines, status):
+    """The points of score.json, which a program may have written itself after
+    it had ended its grader: ValueError, if that did not say the same."""
+    points = score["points"]
+    if (type(points) is not int or not 0 <= points <= full or score["of"] != full
+            or lines[-1:] != [f"SCORE {points}/{full}"]
+            or (status == 0) != (points == full)):
+        raise ValueError
+    return points
 
 
 def graded(number, folder):
@@ -136,8 +148,8 @@ def graded(number, folder):
         if "HIDDEN" in environment:
             environment["HIDDEN"] = str(Path(environment["HIDDEN"]).resolve())
         within = alone(name)
-        printed = run([*within, "make", "-s", "--no-print-directory",
-                       f"grade-{number}"], work, environment)
+        status, printed = run([*within, "make", "-s", "--no-print-directory",
+                               f"grade-{number}"], work, environment)
         # What the learner would have seen, in the learner's own folder.
         printed = printed.replace(f" MY={work}/my", "").replace(f"{work}/", "")
         lines = [line for line in printed.splitlines()
@@ -146,10 +158,10 @@ def graded(number, folder):
                   "first": "", "alone": bool(within), "graded": True}
         try:
             score = json.loads((work / "my" / "score.json").read_text())
-            result.update(points=score["points"], of=score["of"])
-        except (OSError, ValueError, KeyError):
+            result["points"] = believed(score, exercise.points, lines, status)
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             result.update(graded=False, first="could not be graded: "
-                          + (lines or ["no word of why"])[-1][:200])
+                          + (lines or ["the grader ended without a word"])[-1][:200])
     if result["graded"] and result["points"] < result["of"]:
         first = [line for line in lines if line.startswith("First failure: ")]
         result["first"] = (first[0].removeprefix("First failure: ") if first
