@@ -198,7 +198,42 @@ text,0,10,could not be graded: the grader ended without a word'
     PATH=$here/bin:$PATH run --separate-stderr docs/teaching/grade-class.sh "$here/class" 1.3
     assert_output 'name,points,of,first failure
 ada,10,10,'
-    assert_equal "$stderr" 'grade-class: some had the network, and all rights of yours, while they ran'
+    assert_equal "$stderr" 'grade-class: some had the network, or all rights of yours, while they ran'
+}
+
+@test "a machine that would leave the file system open is told" {
+    mkdir -p "$here/class" "$here/bin"
+    cp -R right "$here/class/ada"
+    cat >"$here/bin/mount" <<'END'
+#!/bin/sh
+[ "$1 $2" != '-o remount,bind,ro' ] || exit 32
+PATH=${PATH#*:} exec mount "$@"
+END
+    chmod +x "$here/bin/mount"
+    docs/teaching/grade-submission.py wrong 1.3 >"$here/before" || true
+    [[ $(json "$here/before" 'x["alone"]') == True ]] || skip "this user may not make namespaces"
+    PATH=$here/bin:$PATH run --separate-stderr docs/teaching/grade-class.sh "$here/class" 1.3
+    assert_output 'name,points,of,first failure
+ada,10,10,'
+    assert_equal "$stderr" 'grade-class: some had the network, or all rights of yours, while they ran'
+}
+
+@test "a program has no terminal to type into, and no socket or memory of services" {
+    local inner memory
+    docs/teaching/grade-submission.py wrong 1.3 >"$here/before" || true
+    [[ $(json "$here/before" 'x["alone"]') == True ]] || skip "this user may not make namespaces"
+    # What is in /run and /dev/shm here must not be there for the program.
+    inner=$(find /run -mindepth 1 -maxdepth 1 -print -quit)
+    memory=$(mktemp /dev/shm/teaching-XXXXXX)
+    mkdir -p "$here/class/ada"
+    sed 's|^int main(.*|#include <fcntl.h>\n#include <stdlib.h>\n#include <unistd.h>\n&|; s|^    announce(listener);|    if (open("/dev/tty", O_RDWR) >= 0) exit(11);\n    if (access("'"${inner:-/run/none}"'", F_OK) == 0) exit(12);\n    if (access("'"$memory"'", F_OK) == 0) exit(13);\n&|' \
+        right/1.3/echo-server.c >"$here/class/ada/echo-server.c"
+    grep -q 'exit(13)' "$here/class/ada/echo-server.c"
+    # script(1) gives it the terminal that a teacher has.
+    run script -qec "docs/teaching/grade-class.sh $here/class 1.3" /dev/null
+    rm "$memory"
+    assert_success
+    assert_line --partial 'ada,10,10,'
 }
 
 @test "a hidden check counts, and a command for each submission is graded" {

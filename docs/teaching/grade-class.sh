@@ -56,4 +56,4 @@ for folder in "$class"/*/; do
         row "$name" ${REPORTS:+"$REPORTS/$name.txt"} || alone=no
 done
 [[ $alone == yes ]] ||
-    echo "grade-class: some had the network, and all rights of yours, while they ran" >&2
+    echo "grade-class: some had the network, or all rights of yours, while they ran" >&2

@@ -6,13 +6,13 @@ usage: grade-submission.py FOLDER N.M...
 In FOLDER are the files of an exercise: in my/N.M, in N.M, or in FOLDER itself.
 Regular files with plain names are copied into a new folder, and no links, no
 folder called build, and nothing that is named like a result. There they are
-graded, each exercise by itself, with a copy of the programs in build/: without
-a network, and without a sight of other processes, where this machine lets a
-common user have that (unshare).
+graded, each exercise by itself, with a copy of the programs in build/, without
+a terminal, and where this machine lets a common user have that (unshare),
+without a network, a sight of other processes, and the right to write elsewhere.
 
 Prints an object of JSON: "points", "of", "first" (the first failure, in a
 line), "report" (what the learner would have seen, and what was not copied),
-"alone" (whether it was without a network), and "exercises", a list of the same
+"alone" (whether it was without all that), and "exercises", a list of the same
 for each. The exit status is 0 if it ran to the end, and 1 if something could
 not be graded.
 
@@ -23,6 +23,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -40,10 +41,18 @@ MOST_REPORT = 20000
 SECONDS = 2 * grade.GRADED_SECONDS + 60
 PASSED_ON = ("PATH", "LANG", "LC_ALL", "CC", "BATS_LIB_PATH", "GRADE_SECONDS",
              "HIDDEN", "SERVER", "CLIENT", "TOOL")
-# A network and processes of its own, and no file to be written but in $0.
-ALONE = ("mount --bind \"$0\" \"$0\" && ip link set lo up || exit 125\n"
-         "mount -o remount,bind,ro / 2>/dev/null\n"
-         "exec \"$@\"")
+# A network and processes of its own, none of the sockets and of the memory by
+# which services are spoken to, and no file to be written but in $0. "true" is
+# the rehearsal: it ends with 124 where all but the last can be had.
+ALONE = """
+mount --bind "$0" "$0" && ip link set lo up || exit 125
+for folder in /run /dev/shm; do
+    [ ! -d "$folder" ] || mount -t tmpfs tmpfs "$folder" || exit 125
+done
+[ -d "$0" ] || exit 125
+mount -o remount,bind,ro / 2>/dev/null || [ "$1" != true ] || exit 124
+exec "$@"
+"""
 
 
 def source_of(folder, number):
@@ -93,29 +102,33 @@ def copy_build(build, target):
 
 
 def alone(work):
-    """What to put before a command so that it is without a network; nothing,
-    if this machine does not allow it."""
+    """What to put before a command so that it is without a network, or nothing
+    if this machine does not allow that; and whether it cannot write, either."""
     words = ["unshare", "--user", "--map-root-user", "--mount", "--net", "--pid",
              "--fork", "--kill-child", "--mount-proc", "sh", "-c", ALONE, work]
     try:
         done = subprocess.run([*words, "true"], capture_output=True, check=False)
-        return words if done.returncode == 0 else []
+        return words if done.returncode in (0, 124) else [], done.returncode == 0
     except OSError:
-        return []
+        return [], False
 
 
 def run(command, work, environment):
-    """Runs it to the end, or for SECONDS. Returns its status, and what it printed."""
+    """Runs it to the end, or for SECONDS, without the terminal, into which it
+    could type. Returns its status, and what it printed."""
     with open(work / "printed", "wb+") as printed:
         process = subprocess.Popen(command, cwd=ROOT, env=environment,
                                    stdin=subprocess.DEVNULL, stdout=printed,
-                                   stderr=subprocess.STDOUT)
+                                   stderr=subprocess.STDOUT,
+                                   start_new_session=True)
         try:
             process.wait(SECONDS)
         except subprocess.TimeoutExpired:
+            pass
+        finally:  # after Ctrl-C, too, which it does not hear
             process.kill()
             process.wait()
-        grade.end_children()
+            grade.end_children()
         printed.seek(max(0, printed.seek(0, os.SEEK_END) - MOST_REPORT))
         return process.returncode, printed.read().decode(errors="replace")
 
@@ -147,7 +160,7 @@ def graded(number, folder):
                            SUBMISSION=str(mine), HOME=name, TMPDIR=name)
         if "HIDDEN" in environment:
             environment["HIDDEN"] = str(Path(environment["HIDDEN"]).resolve())
-        within = alone(name)
+        within, shut = alone(name)
         status, printed = run([*within, "make", "-s", "--no-print-directory",
                                f"grade-{number}"], work, environment)
         # What the learner would have seen, in the learner's own folder.
@@ -155,7 +168,7 @@ def graded(number, folder):
         lines = [line for line in printed.splitlines()
                  if not re.match(r"  (compile|link) |make: \*\*\* ", line)]
         result = {"exercise": number, "points": 0, "of": exercise.points,
-                  "first": "", "alone": bool(within), "graded": True}
+                  "first": "", "alone": shut, "graded": True}
         try:
             score = json.loads((work / "my" / "score.json").read_text())
             result["points"] = believed(score, exercise.points, lines, status)
@@ -179,6 +192,8 @@ def main(arguments):
     folder = Path(arguments[0]).resolve()
     os.environ["PATH"] += ":/usr/sbin:/sbin"  # where ip(8) is
     grade.adopt_orphans()
+    for wish in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(wish, lambda *_: sys.exit(130))
     results = [graded(number, folder) for number in arguments[1:]]
     print(json.dumps({
         "points": sum(result["points"] for result in results),
