@@ -140,8 +140,8 @@ bob,$wrong
 empty,0,10,\"1.3, not begun\"
 file-bomb,0,10,1.3 does not compile
 liar,$wrong
-link,0,10,\"1.3, not begun\"
-stranger,0,10,\"1.3, not begun\""
+link,0,10,\"1.3, not begun (left out: echo-server.c)\"
+stranger,0,10,\"1.3, not begun (left out: my)\""
     grep -q 'Left out: build, pipe.c' reports/liar.txt
     grep -q '^  Ask ' reports/bob.txt
     run "$copy/docs/teaching/grade-class.sh" nowhere 1.3

@@ -179,6 +179,8 @@ def graded(number, folder):
         first = [line for line in lines if line.startswith("First failure: ")]
         result["first"] = (first[0].removeprefix("First failure: ") if first
                            else f"{number}, not begun")
+        if left_out and not first:
+            result["first"] += f" (left out: {', '.join(left_out[:3])})"
     if left_out:
         lines.append("\nLeft out: " + ", ".join(left_out[:20]))
     result["report"] = "\n".join(lines)
