@@ -306,8 +306,10 @@ def what_was_seen(raw):
             section = section.replace(" +", "")
         elif section and section.endswith(" +"):
             words.append(line.strip())
-        elif vain := re.match(r"waited (\d+) s in vain for: ", line):
-            words.append(f"not within {vain[1]} s")
+        elif vain := re.match(r"waited (\d+) s in vain for: (?:grep -qF -- "
+                              r"(.*) \S+$)?", line):
+            words.append(f"not within {vain[1]} s"
+                         + (f": {vain[2]}" if vain[2] else ""))
         elif not section and line.strip() and not re.match(
                 r"\(|`|\[| in test file|Traceback|  |bats warning", line):
             words.append(line.strip())

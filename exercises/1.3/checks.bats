@@ -21,7 +21,16 @@ sys.stdout.buffer.write(bytes(range(1, 256)) + bytes(3) + "Straße, ça, 🐶".e
 changed() {
     transform <"$tmp/in" >"$tmp/wanted"
     timeout "${limit:-10}" socat -t 10 - "TCP:127.0.0.1:$port" <"$tmp/in" >"$tmp/changed"
-    run cmp -b "$tmp/wanted" "$tmp/changed"
+    run python3 - "$tmp/in" "$tmp/wanted" "$tmp/changed" <<'PYTHON'
+import sys
+sent, wanted, came = (open(name, "rb").read() for name in sys.argv[1:])
+for at in range(len(wanted)):
+    if wanted[at:at + 1] != came[at:at + 1]:
+        sys.exit(f"byte {at + 1:,} of {len(wanted):,}: {sent[at:at + 1]!r} was sent, "
+                 f"{wanted[at:at + 1]!r} expected, {came[at:at + 1] or 'nothing'!r} came")
+if len(came) > len(wanted):
+    sys.exit(f"{len(wanted):,} bytes were sent, {len(came):,} came")
+PYTHON
     assert_output ""
 }
 

@@ -84,7 +84,10 @@ say(client, "one\ntwo\nthree\n")
 if not is_heard(client, "three\\n'"):
     before = is_heard(client, "two\\n'", 0)
     say(client, "four\n")
-    sys.exit("of three lines the last is not heard" + (
+    for line in open(sys.argv[2]):
+        if line.startswith("Received "):
+            print("heard: " + line, end="")
+    sys.exit(r"not heard, as one: Received 'one\ntwo\nthree\n'" + (
         "; the second is, since a fourth one was sent"
         if not before and is_heard(client, "two\\n'", 1) else ""))
 PYTHON
