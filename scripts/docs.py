@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env -S python3 -B
 """Hold the Markdown of this repository to what the repository contains.
 
 usage: scripts/docs.py check [FILE...]

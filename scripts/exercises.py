@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env -S python3 -B
 """The exercises: begun, helped along, compared. The Makefile calls it.
 
 usage: exercises.py start N.M | hint N.M | solution N.M

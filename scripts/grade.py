@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env -S python3 -B
 """What a learner wrote, graded. The Makefile calls it.
 
 usage: grade.py N.M           one exercise

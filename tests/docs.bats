@@ -74,7 +74,7 @@ transcripts_of() {
 make_repository() {
     repo=$BATS_TEST_TMPDIR/repo
     mkdir -p "$repo"/{scripts,docs,common,01-echo,tests/mistakes}
-    cp scripts/docs.py "$repo/scripts"
+    cp scripts/docs.py scripts/museum.py "$repo/scripts"
     printf 'all:\n\techo\n.PHONY: all stage-1 mistake mistakes docs\nstage-1:\n\techo\n' >"$repo/Makefile"
     printf 'void narrate(const char *text);\n' >"$repo/common/report.h"
     printf 'void narrate(const char *text)\n{\n    (void)text;\n}\n' >"$repo/common/report.c"
