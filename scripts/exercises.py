@@ -149,12 +149,12 @@ def hidden_checks(number):
         named = sorted(check["Check"] for check in checks)
         tests = sorted(re.findall(r'^@test "(.*)" \{', suite.read_text(), re.M))
         counted = subprocess.run(["bats", "--count", suite], check=False, text=True,
-                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+                                 capture_output=True)
         if named != tests:
             wrong = ("only one of exercise and checks.bats has: "
                      + "; ".join(sorted(set(named) ^ set(tests))))
         elif counted.stdout.strip() != str(len(tests)):
-            wrong = f"bats says: {counted.stdout.strip()}"
+            wrong = f"bats says: {(counted.stderr or counted.stdout).strip()}"
     if wrong:
         sys.stderr.write(f"grade: HIDDEN={folder}: {wrong}\n")
         sys.exit(2)
